@@ -24,7 +24,7 @@ use crate::{
 mod config_verb;
 mod confirm;
 pub mod error_report;
-mod exchange;
+pub mod exchange;
 mod federate;
 mod jwks;
 mod kid_prefix;

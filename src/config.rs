@@ -53,7 +53,7 @@ pub use self::{
     },
     target::TargetConfig,
     value::{AbsolutePath, Count, ListenAddress, NamespacedName, WebUrl},
-    verify::VerifyConfig,
+    verify::{ExchangeConfig, VerifyConfig},
 };
 use self::{
     document::{Node, Value},

@@ -3,13 +3,14 @@
 //! [`issuer`] owns the state of an issuer, [`source_poll`] observes its sources, [`target_sync`] writes its
 //! publication to the targets. [`sync`] does all of it once, [`source_loop`] and [`target_loop`] continuously; [`control_plane`]
 //! finds the API servers of a cluster, [`signer_loop`] reconciles a signing node, [`probe`] checks that
-//! relying parties accept tokens, and [`event_loop`] records Kubernetes Events.
+//! relying parties accept tokens, [`exchange_probe`] asks Entra, and [`event_loop`] records Kubernetes Events.
 
 pub mod announcement_sync;
 pub mod concurrency;
 pub mod control_plane;
 pub mod document_read;
 pub mod event_loop;
+pub mod exchange_probe;
 pub mod issuer;
 pub mod probe;
 pub mod signer_loop;

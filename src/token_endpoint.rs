@@ -7,10 +7,11 @@ use reqwest::{
     header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER},
 };
 use url::{Url, form_urlencoded};
+use zeroize::Zeroize as _;
 
 use crate::{
     core::{
-        entra::{Cloud, TokenAnswer},
+        entra::{Cloud, TokenAnswer, may_receive_tokens},
         text::Hint,
     },
     http_client::{self, BodyError, ClientError, HttpClients, SharedClient, Trust, innermost},
@@ -42,10 +43,7 @@ impl TokenEndpoint {
     pub fn new(url: &str, trust: Trust) -> Result<Self, TokenEndpointError> {
         let foreign = || TokenEndpointError::Foreign { url: url.to_owned() };
         let url = Url::parse(url).map_err(|_| foreign())?;
-        let host = url.host_str().unwrap_or_default();
-        let is_entra = url.scheme() == "https" && url.port().is_none() && Cloud::of_host(host).is_some();
-        let has_user = !url.username().is_empty() || url.password().is_some();
-        if has_user || !(is_entra || is_of_this_machine(&url)) {
+        if !may_receive_tokens(&url) {
             return Err(foreign());
         }
         Ok(Self { client: HttpClients::default().to(url.scheme(), trust), url })
@@ -81,24 +79,13 @@ impl TokenEndpoint {
             BodyError::Failed(error) => silent(&error),
             BodyError::TooLong | BodyError::Encoded { .. } => TokenEndpointError::Strange { status },
         })?;
-        let answer = TokenAnswer::parse(&body).ok_or(TokenEndpointError::Strange { status })?;
-        Ok(Timed { answer, took })
+        let answer = TokenAnswer::parse(&body);
+        // It holds a token.
+        if let Ok(mut body) = body.try_into_mut() {
+            body.zeroize();
+        }
+        Ok(Timed { answer: answer.ok_or(TokenEndpointError::Strange { status })?, took })
     }
-}
-
-/// Whether a URL is an address of this machine, as a test has it. A name may lead anywhere.
-#[must_use]
-pub fn is_on_this_machine(url: &str) -> bool {
-    Url::parse(url).is_ok_and(|url| is_of_this_machine(&url))
-}
-
-fn is_of_this_machine(url: &Url) -> bool {
-    let is_local = match url.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        _ => false,
-    };
-    is_local && matches!(url.scheme(), "http" | "https")
 }
 
 #[derive(Debug, thiserror::Error)]

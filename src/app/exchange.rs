@@ -9,8 +9,8 @@ use crate::{
     clock,
     core::{
         entra::{
-            Asked, ClaimInWords, Credential, Exchange, Identity, IdentityKind, Refusal, Step, TokenAnswer,
-            TokenOf, claims_in_words,
+            Asked, ClaimInWords, Credential, Exchange, Identity, IdentityKind, Issued, RefreshToken, Refusal,
+            Step, TokenAnswer, TokenOf, claims_in_words,
         },
         jose::token::{Token, UnverifiedToken},
         text::Hint,
@@ -76,17 +76,22 @@ pub async fn walk(
     let endpoint = TokenEndpoint::new(&exchange.endpoint(), trust)?;
     let user = tokens.user.as_ref().map_or("", Token::as_str);
     let own = evidence_of(&tokens, known, documents).await?;
-    let mut got: Vec<Token> = Vec::new();
+    let mut got: Vec<Issued> = Vec::new();
     let mut walked = Vec::new();
     for step in exchange.steps() {
         let text = |of| match of {
             TokenOf::ServiceAccount => tokens.service_account.as_str(),
             TokenOf::User => user,
-            TokenOf::Step(number) => got[number].as_str(),
+            TokenOf::Step(number) => got[number].token.as_str(),
+            TokenOf::RefreshOf(number) => got[number].refresh_token.as_ref().map_or("", RefreshToken::as_str),
         };
+        let form = step.form(text);
+        if form.contains(&("refresh_token", "")) {
+            return Err(ExchangeError::NothingToRefresh);
+        }
         let prediction = predicted(exchange, &step, user, text(step.assertion()), &own);
-        let timed = endpoint.ask(&step.form(text)).await?;
-        let (outcome, answer, token) = match timed.answer {
+        let timed = endpoint.ask(&form).await?;
+        let (outcome, answer, issued) = match timed.answer {
             TokenAnswer::Issued(issued) => {
                 let now = clock::now();
                 let expires_at = issued.expires_in.and_then(|seconds| {
@@ -94,7 +99,7 @@ pub async fn walk(
                 });
                 let claims = UnverifiedToken::parse(issued.token.as_str())
                     .map_or_else(|_| Vec::new(), |token| claims_in_words(&token, &asked(exchange, &step)));
-                (StepOutcome::Issued { expires_at, claims }, Answer::Accepted, Some(issued.token))
+                (StepOutcome::Issued { expires_at, claims }, Answer::Accepted, Some(issued))
             }
             TokenAnswer::Refused(refusal) => {
                 let answer = Answer::Code(refusal.code);
@@ -103,10 +108,10 @@ pub async fn walk(
         };
         let agreement = Agreement::of(&prediction, answer, &[]);
         walked.push(WalkedStep { step, took: timed.took, outcome, prediction, agreement });
-        let Some(token) = token else { return Ok(Walk { steps: walked, token: None }) };
-        got.push(token);
+        let Some(issued) = issued else { return Ok(Walk { steps: walked, token: None }) };
+        got.push(issued);
     }
-    Ok(Walk { steps: walked, token: got.pop() })
+    Ok(Walk { steps: walked, token: got.pop().map(|last| last.token) })
 }
 
 /// The evidence about the service account's token, with the documents of its issuer.
@@ -183,6 +188,8 @@ pub enum ExchangeError {
     Endpoint(#[from] TokenEndpointError),
     #[error(transparent)]
     Evidence(#[from] EvidenceError),
+    #[error("Entra issued no refresh token")]
+    NothingToRefresh,
 }
 
 impl Hint for ExchangeError {
@@ -190,6 +197,10 @@ impl Hint for ExchangeError {
         match self {
             Self::Endpoint(error) => error.hint(),
             Self::Evidence(error) => error.hint(),
+            Self::NothingToRefresh => Some(
+                "have an administrator grant `offline_access` to the client, or leave out `--refresh`"
+                    .to_owned(),
+            ),
         }
     }
 }

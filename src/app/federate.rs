@@ -7,12 +7,13 @@ use std::{
 
 use serde_json::Value;
 use tokio::time::sleep;
+use url::Url;
 
 use crate::{
     azure::AzureError,
     clock,
     core::{
-        entra::{Cloud, Credential},
+        entra::{Cloud, Credential, is_on_this_machine},
         federation::{
             self, Account, Application, DesiredCredential, Holder, InvalidDesired, Inventory, Plan, Removal,
             ResourceId, ServiceAnswer, Stop, Work, Write, dangling,
@@ -24,7 +25,6 @@ use crate::{
     },
     http_client::Trust,
     kubernetes::{Access, KubernetesError, workloads::Workloads},
-    token_endpoint::is_on_this_machine,
 };
 
 pub use crate::azure::{Azure, SignIn};
@@ -32,7 +32,7 @@ pub use crate::azure::{Azure, SignIn};
 /// Microsoft Graph and Azure Resource Manager of a cloud. An authority on this machine stands for both.
 #[must_use]
 pub fn connect(cloud: Cloud, sign_in: SignIn, authority: &str, ca_file: Option<PathBuf>) -> Azure {
-    let local = is_on_this_machine(authority).then_some(authority);
+    let local = Url::parse(authority).is_ok_and(|url| is_on_this_machine(&url)).then_some(authority);
     Azure::new(cloud, sign_in, local, ca_file.map_or(Trust::System, Trust::Also))
 }
 

@@ -7,19 +7,25 @@ use super::{
     tokens,
 };
 use crate::{
-    config::{IssuerConfig, SourceConfig, VerifyConfig},
+    config::{ExchangeConfig, IssuerConfig, SourceConfig, VerifyConfig},
     control::TokenRequest,
     core::{
+        entra::{Exchange, Flow},
         jose::{issuer::Issuer, token::UnverifiedToken},
         service_account::ServiceAccount,
         text::{ErrorReport, redaction::error_line},
         verification::{ApiServerView, Expectation, Question},
     },
+    http_client::Trust,
     kubernetes::Access,
-    reconcile::probe::{ProbeToken, Prober, Tokens},
+    reconcile::{
+        exchange_probe::ExchangeProber,
+        probe::{ProbeToken, Prober, Tokens},
+    },
     relying_party::Reach,
     signer::Node,
     source::api_server::ApiServer,
+    token_endpoint::TokenEndpoint,
 };
 
 /// Namespace and name of the probe's service account; it need not exist in a cluster.
@@ -53,15 +59,11 @@ impl Probing {
     }
 
     /// Adds the node that signs in this process, if there is one.
-    pub(super) fn prober(self, node: Option<Arc<Node>>) -> Option<Prober> {
-        let Self { issuer, config, reach, cluster } = self;
+    pub(super) fn prober(self, node: Option<&Arc<Node>>) -> Option<Prober> {
+        let tokens = self.tokens(node)?;
+        let Self { issuer, config, reach, cluster: _ } = self;
         let (party, cloud) = (config.party(), config.cloud());
-        let VerifyConfig { every, audience, service_account, ca_file, .. } = config;
-        let tokens = match (node, cluster) {
-            (Some(node), _) => of_node(node, service_account.as_ref(), audience.clone()),
-            (None, Some((access, account))) => of_cluster(access, account, audience.clone()),
-            (None, None) => return None,
-        };
+        let VerifyConfig { every, audience, ca_file, .. } = config;
         let expected =
             Expectation { issuer: Some(issuer.to_string()), subject: None, audience: Some(audience) };
         Some(Prober {
@@ -71,6 +73,38 @@ impl Probing {
             ca_file: ca_file.map(Into::into),
             every: every.get(),
         })
+    }
+
+    /// What asks Microsoft Entra, if it is to be asked.
+    pub(super) fn exchange_prober(&self, node: Option<&Arc<Node>>) -> Option<ExchangeProber> {
+        let VerifyConfig { every, ca_file, exchange, .. } = &self.config;
+        let ExchangeConfig { tenant, client_id, authority, scope } = &**exchange.as_ref()?;
+        let cloud = self.config.cloud();
+        let usual = format!("https://{}", cloud.login_hosts()[0]);
+        let authority = authority.as_deref().unwrap_or(&usual).trim_end_matches('/');
+        let exchange = Exchange {
+            cloud,
+            authority: authority.to_owned(),
+            tenant: tenant.to_string(),
+            client_id: client_id.to_string(),
+            scope: scope.as_deref().unwrap_or(cloud.graph_scope()).to_owned(),
+            flow: Flow::Workload,
+        };
+        let trust = ca_file.clone().map_or(Trust::System, |path| Trust::Also(path.into()));
+        let endpoint =
+            TokenEndpoint::new(&exchange.endpoint(), trust).expect("the configuration was checked");
+        Some(ExchangeProber { tokens: self.tokens(node)?, exchange, endpoint, every: every.get() })
+    }
+
+    fn tokens(&self, node: Option<&Arc<Node>>) -> Option<Tokens> {
+        let VerifyConfig { audience, service_account, .. } = &self.config;
+        match (node, &self.cluster) {
+            (Some(node), _) => Some(of_node(Arc::clone(node), service_account.as_ref(), audience.clone())),
+            (None, Some((access, account))) => {
+                Some(of_cluster(access.clone(), account.clone(), audience.clone()))
+            }
+            (None, None) => None,
+        }
     }
 }
 

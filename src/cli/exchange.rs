@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-mod json;
+pub mod json;
 mod text;
 
 #[derive(Subcommand)]
@@ -56,6 +56,9 @@ pub(super) enum ExchangeVerb {
         /// File with the user's access token for the application or blueprint; `-` for standard input
         #[arg(long, value_name = "FILE")]
         user_token: PathBuf,
+        /// Use the refresh token of the answer as well, once; it is never printed
+        #[arg(long)]
+        refresh: bool,
         #[command(flatten)]
         flags: ExchangeFlags,
     },
@@ -136,8 +139,8 @@ impl ExchangeVerb {
             Self::Workload(flags) => (Flow::Workload, flags, None),
             Self::Blueprint { agent, flags } => (Flow::Blueprint { agent: agent.agent.clone() }, flags, None),
             Self::Agent { agent, flags } => (Flow::Agent { agent: agent.agent.clone() }, flags, None),
-            Self::OnBehalfOf { agent, user_token, flags } => {
-                (Flow::OnBehalfOf { agent: agent.clone() }, flags, Some(user_token))
+            Self::OnBehalfOf { agent, user_token, refresh, flags } => {
+                (Flow::OnBehalfOf { agent: agent.clone(), refresh: *refresh }, flags, Some(user_token))
             }
             Self::AgentUser { agent, user, flags } => {
                 let user = match (&user.username, &user.user_id) {

@@ -240,8 +240,15 @@ impl VerifyFlags {
         let (token, around) = self.token.as_ref().map(read).transpose()?.unzip();
         let (request, assertion) = self.expected.request.as_deref().map(read_request).transpose()?.unzip();
         let (credentials, identity) = read_identity(&self.expected.credentials)?;
+        let assertion = assertion.flatten();
+        if token.as_ref().zip(assertion.as_ref()).is_some_and(|(token, assertion)| token != assertion) {
+            return Err(Failure::plain(
+                "`--token` and the `client_assertion` of `--request` are two different tokens",
+                "leave out `--token`, or write `client_assertion=…` of the same token into the request",
+            ));
+        }
         Ok(Sources {
-            token: token.or(assertion.flatten()),
+            token: token.or(assertion),
             token_file: around.flatten(),
             cluster: self.cluster.wanted(self.minted_for(expected, request.as_ref())),
             documents,

@@ -16,6 +16,7 @@ use url::{Host, Url};
 
 use super::problem::Fault;
 use crate::core::{
+    entra::{is_guid, may_receive_tokens},
     jose::{issuer::Issuer, jwk_set::Profile},
     location::Location,
     service_account::ServiceAccount,
@@ -248,6 +249,55 @@ checked_text!(
     /// The name in a certificate.
     DnsName, dns_name, { "type": "string" }
 );
+
+checked_text!(
+    /// A tenant of Microsoft Entra: an id or a domain.
+    Tenant, tenant, { "type": "string" }
+);
+checked_text!(
+    /// An id of Microsoft Entra.
+    EntraId, entra_id, { "type": "string", "format": "uuid" }
+);
+checked_text!(
+    /// A scope as client credentials demand it.
+    Scope, scope, { "type": "string" }
+);
+checked_text!(
+    /// Where tokens are exchanged: Microsoft Entra, or an address of this machine.
+    Authority, authority, { "type": "string", "format": "uri" }
+);
+
+fn tenant(text: &str) -> Result<(), Fault> {
+    if is_guid(text) || (text.contains('.') && text.split('.').all(is_label)) {
+        return Ok(());
+    }
+    Err(Fault::new(format!("`{text}` is not a tenant, expected its id or a domain"))
+        .hint("`az account show --query tenantId` prints the id"))
+}
+
+fn entra_id(text: &str) -> Result<(), Fault> {
+    if is_guid(text) {
+        return Ok(());
+    }
+    Err(Fault::new(format!("`{text}` is not a client id, expected a GUID"))
+        .hint("take it from `az identity show --query clientId` or `az ad app show --query appId`"))
+}
+
+fn scope(text: &str) -> Result<(), Fault> {
+    if text.ends_with("/.default") && !text.contains(char::is_whitespace) {
+        return Ok(());
+    }
+    Err(Fault::new(format!("`{text}` is not a scope, expected a resource followed by `/.default`")))
+}
+
+fn authority(text: &str) -> Result<(), Fault> {
+    without_secrets(text, "the token is sent there, and nothing else")?;
+    if parsed_url(text).is_ok_and(|url| may_receive_tokens(&url) && url.path() == "/") {
+        return Ok(());
+    }
+    let hosts = Cloud::ALL.map(|cloud| format!("`https://{}`", cloud.login_hosts()[0]));
+    Err(Fault::new(format!("`{text}` is not Microsoft Entra, expected one of {}", hosts.join(", "))))
+}
 
 fn web_url(text: &str) -> Result<(), Fault> {
     without_secrets(text, "remove it: what is read there is public, or needs a `bearer_token_file`")?;

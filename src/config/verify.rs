@@ -2,6 +2,8 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use url::Url;
 
 use super::{
     duration::{DAY, MINUTE, Seconds},
@@ -9,7 +11,7 @@ use super::{
     problem::{Fault, Problems},
     section::Section,
     source::SourceConfig,
-    value::AbsolutePath,
+    value::{AbsolutePath, Authority, EntraId, Scope, Tenant},
 };
 use crate::core::{
     jose::issuer::Issuer,
@@ -51,6 +53,34 @@ pub struct VerifyConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = "/etc/signpost/ca.crt")]
     pub ca_file: Option<AbsolutePath>,
+    /// Exchange the token at Microsoft Entra too, as a workload does. Off by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = json!({
+        "tenant": "contoso.onmicrosoft.com", "client_id": "85075aa5-1d73-42de-812a-95348218e4b2",
+    }))]
+    pub exchange: Option<Box<ExchangeConfig>>,
+}
+
+/// Who asks Microsoft Entra for a token.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExchangeConfig {
+    /// Tenant: its id or a domain.
+    #[schemars(example = "contoso.onmicrosoft.com")]
+    pub tenant: Tenant,
+    /// Client id of an application, managed identity or agent blueprint with a federated credential for the
+    /// token. It needs no permissions.
+    #[schemars(example = "85075aa5-1d73-42de-812a-95348218e4b2")]
+    pub client_id: EntraId,
+    /// Where the token is sent. By default: Entra of the `cloud`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "https://login.microsoftonline.com")]
+    pub authority: Option<Authority>,
+    /// Scope of the token that is asked for. By default: Microsoft Graph of the `cloud`, `/.default`, which every
+    /// tenant has, and which gives nothing to an application without permissions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "https://graph.microsoft.com/.default")]
+    pub scope: Option<Scope>,
 }
 
 impl Default for VerifyConfig {
@@ -63,6 +93,7 @@ impl Default for VerifyConfig {
             service_account: None,
             allow_private: false,
             ca_file: None,
+            exchange: None,
         }
     }
 }
@@ -116,6 +147,30 @@ pub(super) fn check(
     if party != Party::Entra && at.has("cloud") {
         let fault = Fault::new(format!("is given for `{}`, expected only for `entra`", party.word()));
         at.refuse_key("cloud", fault, problems);
+    }
+    if let Some(exchange) = &verify.exchange {
+        let asked = exchange
+            .authority
+            .as_deref()
+            .and_then(|authority| Cloud::of_host(Url::parse(authority).ok()?.host_str()?));
+        let fault = match asked {
+            _ if !matches!(party, Party::Entra | Party::Local) => {
+                let fault = format!("is given for `{}`, expected only for `entra`", party.word());
+                Some(("exchange", Fault::new(fault)))
+            }
+            Some(asked) if asked != verify.cloud() => {
+                let fault = format!(
+                    "has the Entra of cloud `{}`, expected that of cloud `{}`",
+                    asked.word(),
+                    verify.cloud().word()
+                );
+                Some(("exchange", Fault::new(fault).hint("write the `cloud` of the tenant")))
+            }
+            _ => None,
+        };
+        if let Some((key, fault)) = fault {
+            at.refuse_key(key, fault, problems);
+        }
     }
     let missing = match party {
         Party::Gcp => Some((

@@ -1,6 +1,6 @@
 //! Microsoft Entra: what it calls things, what it is asked, and what its answers mean.
 
-mod answer;
+pub(crate) mod answer;
 mod cloud;
 mod credential;
 pub mod errors;
@@ -12,8 +12,8 @@ mod token_claims;
 mod token_request;
 
 pub use self::{
-    answer::{Issued, Refusal, TokenAnswer},
-    cloud::Cloud,
+    answer::{ExchangeAnswer, ExplainedRefusal, Issued, RefreshToken, Refusal, TokenAnswer},
+    cloud::{Cloud, is_on_this_machine, may_receive_tokens},
     credential::{Credential, InvalidCredentials, credentials},
     exchange::{Exchange, Flow, Step, TokenOf, UserId},
     expression::Expression,

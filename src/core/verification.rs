@@ -4,6 +4,7 @@
 //! order of Entra's checks is unknown, so all violations are listed, and one is marked as the likely first
 //! error (`docs/decisions/0008`). `crate::reconcile::document_read` gathers the evidence.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 mod address;
@@ -31,6 +32,7 @@ pub use self::{
     verdict::Verdict,
 };
 pub use crate::core::entra::{Cloud, Credential, InvalidCredentials, credentials, errors::Certainty};
+use crate::core::text::redaction::evidence as shown;
 use context::Context;
 
 /// A rule and the consequence of breaking it.
@@ -50,7 +52,7 @@ pub struct Check {
 }
 
 /// The consequence of a violation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Worth knowing.
@@ -169,7 +171,7 @@ impl CheckResult {
 }
 
 /// A violated rule, for output.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Finding {
     pub id: &'static str,
     pub level: Level,
@@ -192,14 +194,14 @@ pub struct Finding {
 }
 
 /// A rule that holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Confirmation {
     pub id: &'static str,
     pub seen: String,
 }
 
 /// The predicted answer of a relying party, with its reasons.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct VerificationReport {
     #[serde(rename = "for")]
     pub party: Party,
@@ -210,7 +212,7 @@ pub struct VerificationReport {
     pub holds: Vec<Confirmation>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum VerificationOutcome {
     Accepted,
@@ -254,7 +256,7 @@ pub fn judge(evidence: &Evidence, question: &Question) -> VerificationReport {
         let verdict = checks::for_google(check, &case, (check.judge)(&case));
         match verdict {
             CheckResult::NotApplicable => {}
-            CheckResult::Holds(seen) => holds.push(Confirmation { id: check.id, seen }),
+            CheckResult::Holds(seen) => holds.push(Confirmation { id: check.id, seen: shown(&seen) }),
             CheckResult::Violated(violation) => violated.push((check, violation)),
         }
     }
@@ -306,14 +308,14 @@ impl Check {
             id: self.id,
             level: self.level,
             likely_first: false,
-            seen,
-            expected,
+            seen: shown(&seen),
+            expected: shown(&expected),
             difference,
-            unless,
+            unless: unless.as_deref().map(shown),
             predicted_codes: if party == Party::Entra { codes } else { &[] },
             certainty: self.basis.certainty,
             source: self.basis.source,
-            fix,
+            fix: shown(&fix),
         }
     }
 }

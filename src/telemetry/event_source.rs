@@ -12,6 +12,7 @@ use tokio::{select, sync::Notify, time::sleep};
 use crate::{
     clock,
     core::{
+        entra::ExchangeAnswer,
         events::{
             aggregator::{EventAggregator, SendOutcome, Series, Totals},
             event::{Event, Reason},
@@ -142,6 +143,19 @@ pub(super) fn of_judgement(before: Option<&Verdict>, now: &Verdict, issuer: &str
     let reason = if now.is_accepted() { Reason::VerificationRecovered } else { Reason::VerificationFailed };
     let subject = now.decisive().map_or("", |finding| finding.id);
     Some(Event::new(reason, issuer, subject, &now.in_words()))
+}
+
+/// The event of a new answer of Entra; each code is a series of its own.
+pub(super) fn of_exchange(
+    before: Option<&ExchangeAnswer>,
+    now: &ExchangeAnswer,
+    issuer: &str,
+) -> Option<Event> {
+    if !now.is_news_after(before) {
+        return None;
+    }
+    let reason = if now.is_accepted() { Reason::ExchangeAccepted } else { Reason::ExchangeRefused };
+    Some(Event::new(reason, issuer, &now.known_code().unwrap_or_default(), &now.in_words()))
 }
 
 /// The key events between two states of a ledger.

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::core::{
+    entra::ExchangeAnswer,
     jose::jwk_set::Profile,
     ledger::{EntryState, Ledger},
     rotation::NodeStatus,
@@ -71,6 +72,25 @@ pub struct IssuerStatus {
     pub targets: BTreeMap<String, TargetStatus>,
     /// The verdict of a relying party on its tokens; `None` where probing is disabled, or not done yet.
     pub(super) verification: Option<VerificationStatus>,
+    /// The answers of Entra to its tokens; `None` where none is asked, or was asked yet.
+    pub(super) exchange: Option<ExchangeStatus>,
+}
+
+/// The result of exchanging an issuer's tokens at Microsoft Entra.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ExchangeStatus {
+    /// Exchanges without an answer: there was no token, nobody answered, or Entra was busy.
+    pub failures: u64,
+    /// Why the last exchange had none; the last answer stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Time of the last answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_accepted: Option<Timestamp>,
+    #[serde(flatten)]
+    pub answer: Option<ExchangeAnswer>,
 }
 
 /// The result of probing an issuer's tokens.
@@ -192,6 +212,11 @@ impl IssuerStatus {
         self.verification.as_ref()?.judgement.as_ref()
     }
 
+    /// The last answer of Entra to its tokens.
+    pub(super) fn exchanged(&self) -> Option<&ExchangeAnswer> {
+        self.exchange.as_ref()?.answer.as_ref()
+    }
+
     /// Warnings although the publication is correct: an API server signs with a key that is not published or not
     /// distributed everywhere, or relying parties read something else.
     pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
@@ -208,7 +233,8 @@ impl IssuerStatus {
             };
             Some(format!("source `{name}` signs with key `{kid}`, which {known}"))
         });
-        tripped.chain(refused)
+        let exchanged = self.exchanged().filter(|answer| !answer.is_accepted()).map(ExchangeAnswer::in_words);
+        tripped.chain(refused).chain(exchanged)
     }
 
     /// The failed checks, with `all` also the passed ones: result and text of each.
@@ -222,6 +248,8 @@ impl IssuerStatus {
         if all {
             let judgement = self.judgement().filter(|judgement| judgement.is_accepted());
             checks.extend(judgement.map(|judgement| (true, judgement.in_words())));
+            let exchanged = self.exchanged().filter(|answer| answer.is_accepted());
+            checks.extend(exchanged.map(|answer| (true, answer.in_words())));
             checks.extend(self.well().map(|well| (true, well)));
         }
         checks.extend(self.warnings().chain(self.faults()).map(|wrong| (false, wrong)));

@@ -18,7 +18,9 @@ use super::{
     },
     signer_metrics::{Durations, SignerMetrics},
 };
-use crate::core::{events::aggregator::Totals, rotation::NodeStatus, verification::Level};
+use crate::core::{
+    entra::ExchangeAnswer, events::aggregator::Totals, rotation::NodeStatus, verification::Level,
+};
 
 pub(super) fn render(page: Page) -> String {
     let mut registry = Registry::with_prefix("signpost");
@@ -59,6 +61,7 @@ impl Collector for Page {
         self.of_sources(out)?;
         self.of_targets(out)?;
         self.of_verifications(out)?;
+        self.of_exchanges(out)?;
         self.of_signers(out)?;
         self.traffic.as_ref().map_or(Ok(()), |traffic| self::traffic(traffic, out))?;
         self.tls.as_ref().map_or(Ok(()), |status| tls(status, out))?;
@@ -219,6 +222,29 @@ impl Page {
         })?;
         out.counter("verify_failures", "Verifications that failed to obtain a token", |put| {
             self.each_issuer(put, |status| Some(status.verification.as_ref()?.failures))
+        })
+    }
+
+    fn of_exchanges(&self, out: &mut Out<'_, '_>) -> fmt::Result {
+        out.gauge("exchange_success", "Whether Microsoft Entra issued a token for a token", |put| {
+            self.each_issuer(put, |status| Some(flag(status.exchanged()?.is_accepted())))
+        })?;
+        out.gauge("exchange_timestamp_seconds", "When Microsoft Entra last answered", |put| {
+            self.each_issuer(put, |status| status.exchange.as_ref()?.at.map(seconds))
+        })?;
+        out.gauge(
+            "exchange_last_accepted_timestamp_seconds",
+            "When Microsoft Entra last issued a token",
+            |put| self.each_issuer(put, |status| status.exchange.as_ref()?.last_accepted.map(seconds)),
+        )?;
+        out.gauge("exchange_refused", "Always 1; the code with which Microsoft Entra refuses", |put| {
+            self.issuers.each().try_for_each(|(issuer, status)| {
+                let code = status.exchanged().and_then(ExchangeAnswer::known_code);
+                code.map_or(Ok(()), |code| put(&[("issuer", issuer), ("code", &code)], 1.0))
+            })
+        })?;
+        out.counter("exchange_failures", "Exchanges without an answer of Microsoft Entra", |put| {
+            self.each_issuer(put, |status| Some(status.exchange.as_ref()?.failures))
         })
     }
 

@@ -18,6 +18,7 @@ use super::{
     signer_metrics::SignerMetrics,
 };
 use crate::core::{
+    entra::ExchangeAnswer,
     events::event::Event,
     jose::{issuer::Issuer, jwk_set::Profile},
     ledger::Ledger,
@@ -122,6 +123,29 @@ impl StatusStore {
         });
     }
 
+    /// Records an answer of Entra to a token.
+    pub fn exchanged(&self, issuer: &Issuer, now: Timestamp, answer: ExchangeAnswer) {
+        let event = self.change(issuer, |status| {
+            let known = status.exchange.get_or_insert_default();
+            let event = event_source::of_exchange(known.answer.as_ref(), &answer, issuer.as_str());
+            if answer.is_accepted() {
+                known.last_accepted = Some(now);
+            }
+            (known.error, known.at, known.answer) = (None, Some(now), Some(answer));
+            event
+        });
+        self.record(event);
+    }
+
+    /// Records why Entra gave no answer; the last answer stays.
+    pub fn not_exchanged(&self, issuer: &Issuer, error: &str) {
+        self.change(issuer, |status| {
+            let known = status.exchange.get_or_insert_default();
+            known.failures += 1;
+            known.error = Some(error.to_owned());
+        });
+    }
+
     /// Sets the ledger; `profile` is the served one. The first ledger causes no Events.
     pub fn ledger(&self, ledger: Arc<Ledger>, profile: Profile) {
         let issuer = ledger.issuer().clone();
@@ -150,6 +174,7 @@ impl StatusStore {
             status.sources.clear();
             status.targets.clear();
             status.verification = None;
+            status.exchange = None;
         });
     }
 

@@ -144,6 +144,7 @@ const RULES: &[Rule] = &[
             "kubernetes",
             "signer",
             "relying_party",
+            "token_endpoint",
         ],
         must_not_name: &[
             "axum",

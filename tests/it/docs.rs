@@ -152,6 +152,11 @@ fn the_reference_of_the_checks_is_fresh() {
 }
 
 #[test]
+fn the_schema_of_an_exchange_is_fresh() {
+    is_fresh("docs/exchange.schema.json", &signpost::cli::exchange::json::schema());
+}
+
+#[test]
 fn every_check_that_is_named_exists() {
     let known: BTreeSet<_> = verification::checks().map(|check| check.id).collect();
     let families: BTreeSet<_> = known.iter().filter_map(|id| Some(id.split_once('-')?.0)).collect();

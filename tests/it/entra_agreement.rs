@@ -39,6 +39,7 @@ use crate::support::{
     signpost::Signpost,
 };
 
+mod exchange;
 mod faults;
 mod situation;
 mod twin;

@@ -152,6 +152,18 @@ fn an_agent_acts_on_behalf_of_a_user() {
     let file = stage.write("user", &user_token(BLUEPRINT));
     let arguments = ["on-behalf-of", "--agent", AGENT, "--user-token", &file];
     stage.exchange(BLUEPRINT, &arguments).expect_code(0);
+    let arguments = ["on-behalf-of", "--refresh", "--agent", AGENT, "--user-token", &file];
+    let told = stage.exchange(BLUEPRINT, &[&arguments[..], &["--output", "json"]].concat()).expect_code(0);
+    let steps = serde_json::from_str::<Value>(&told.stdout).expect("JSON")["steps"].take();
+    let legs: Vec<_> = steps.as_array().expect("a list").iter().map(|step| step["leg"].as_str()).collect();
+    assert_eq!(legs, ["blueprint", "on-behalf-of", "blueprint", "refresh"].map(Some));
+    let printed = stage.exchange(BLUEPRINT, &[&arguments[..], &["--print-token"]].concat()).expect_code(0);
+    assert_eq!(printed.stdout, "of-the-twin");
+    for text in [&told.stdout, &told.stderr, &printed.stderr] {
+        assert!(!text.contains("refresh-of-the-twin"), "{text}");
+    }
+    let alone = ["on-behalf-of", "--refresh", "--user-token", &stage.write("user", &user_token(WORKLOAD))];
+    stage.exchange(WORKLOAD, &alone).expect_code(0);
     let file = stage.write("user", &user_token(WORKLOAD));
     let arguments = ["on-behalf-of", "--agent", AGENT, "--user-token", &file];
     let told = stage.exchange(BLUEPRINT, &arguments).expect_code(1);

@@ -19,6 +19,7 @@ use crate::support::port::Port;
 use crate::support::secrets::{Secrets, has_token};
 use crate::support::signpost::Signpost;
 
+mod exchange;
 mod parties;
 
 const WITHIN: Duration = Duration::from_mins(1);
@@ -57,10 +58,16 @@ impl World {
         self.folder.path().join("public")
     }
 
-    fn installation(&self) -> Installation {
+    /// A kubeconfig of Signpost's service account.
+    fn kubeconfig(&self) -> PathBuf {
         let file = self.folder.path().join("kubeconfig");
         let token = self.server.token("signpost", "signpost", &[], 3600);
         write_kubeconfig(&file, &self.server.url(), self.server.ca_file(), &Bearer::Token(&token));
+        file
+    }
+
+    fn installation(&self) -> Installation {
+        let file = self.kubeconfig();
         let settings = json!({
             "sources": [api_server(&file)],
             "targets": [directory_target(&self.public())],
@@ -222,9 +229,7 @@ fn the_embedded_default_finds_its_own_tokens_accepted() {
 #[test]
 fn documents_that_somebody_deletes_or_edits_are_put_right_as_soon_as_that_is_noticed() {
     let world = World::start();
-    let file = world.folder.path().join("kubeconfig");
-    let token = world.server.token("signpost", "signpost", &[], 3600);
-    write_kubeconfig(&file, &world.server.url(), world.server.ca_file(), &Bearer::Token(&token));
+    let file = world.kubeconfig();
     let settings = json!({
         "sources": [api_server(&file)],
         "targets": [directory_target(&world.public())],

@@ -22,7 +22,8 @@ use crate::{
     http::documents::Slot,
     reconcile::{
         ConfiguredSource, announcement_sync::run_announcement_sync, control_plane::watch_control_plane,
-        issuer::IssuerReconciler, probe::run_probe, source_loop::run_source, target_loop::run_target,
+        exchange_probe::run_exchange_probe, issuer::IssuerReconciler, probe::run_probe,
+        source_loop::run_source, target_loop::run_target,
     },
     telemetry::FailureLog,
 };
@@ -127,8 +128,12 @@ async fn open(
         served_issuers.to_vec(),
         stop.clone(),
     ))];
-    let prober = probing.and_then(|probing| probing.prober(own.as_ref().map(signer::LocalSigner::node)));
-    if let Some(prober) = prober {
+    let node = own.as_ref().map(signer::LocalSigner::node);
+    if let Some(prober) = probing.as_ref().and_then(|probing| probing.exchange_prober(node.as_ref())) {
+        let (reconciler, pass) = (Arc::clone(&reconciler), context.gate.permit());
+        loops.push(Box::pin(run_exchange_probe(prober, reconciler, pass, stop.clone())));
+    }
+    if let Some(prober) = probing.and_then(|probing| probing.prober(node.as_ref())) {
         loops.push(Box::pin(run_probe(prober, Arc::clone(&reconciler), context.gate.permit(), stop.clone())));
     }
     loops.extend(

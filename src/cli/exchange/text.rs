@@ -28,7 +28,7 @@ pub(super) fn text(exchange: &Exchange, walk: &Walk) -> String {
 fn step(exchange: &Exchange, number: usize, it: &WalkedStep) -> String {
     let head = format!(
         "{number}  {}: `{}` asks tenant `{}` for `{}`",
-        it.step.leg.word(),
+        it.step.word(),
         it.step.client_id,
         exchange.tenant,
         it.step.scope

@@ -61,7 +61,7 @@ issuers:
       - {url: \"gs://my_bucket.example.com/c1\", anonymous: true, required_for_rotation: false}
       - {url: \"file:///srv/oidc\"}
     schedule: \"0  3 * * MON\"
-    verify: {every: 1h, for: entra, cloud: usgov, audience: me, service_account: signpost/probe, allow_private: true, ca_file: /srv/ca.crt}
+    verify: {every: 1h, for: entra, cloud: usgov, audience: me, service_account: signpost/probe, allow_private: true, ca_file: /srv/ca.crt, exchange: {tenant: a.onmicrosoft.com, client_id: 85075aa5-1d73-42de-812a-95348218e4b2, authority: \"https://login.microsoftonline.us\"}}
   - issuer: https://oidc.example.com/other
     sources: [{kind: embedded}]
 ";
@@ -164,6 +164,9 @@ fn what_is_written_is_what_is_meant() {
     );
     assert_eq!(Some("signpost/probe"), verify.service_account.as_ref().map(ToString::to_string).as_deref());
     assert_eq!(Some(Path::new("/srv/ca.crt")), verify.ca_file.as_deref());
+    let exchange = verify.exchange.as_ref().expect("it is written");
+    assert_eq!(("a.onmicrosoft.com", None), (&*exchange.tenant, exchange.scope.as_deref()));
+    assert_eq!(Some("https://login.microsoftonline.us"), exchange.authority.as_deref());
     assert_eq!(None, other.verify);
     let path = |path: &str| Some(AbsolutePath::new(path));
     let instance =

@@ -362,3 +362,37 @@ fn a_file_that_is_something_else_is_not_repeated() {
         );
     }
 }
+
+#[test]
+fn a_token_is_exchanged_at_entra_and_nowhere_else() {
+    let one = |verify: &str| {
+        let client = "85075aa5-1d73-42de-812a-95348218e4b2";
+        let verify = verify.replace("CLIENT", client);
+        format!(
+            "issuers: [{{issuer: \"https://a.example.com\", sources: [{{kind: api-server}}], verify: {{{verify}}}}}]"
+        )
+    };
+    refused(
+        &one("exchange: {tenant: me, client_id: app, authority: \"https://login.example\", scope: User.Read}"),
+        "
+4 problems in `config.yaml`
+issuers[0].verify.exchange.tenant: `me` is not a tenant, expected its id or a domain
+  hint: `az account show --query tenantId` prints the id
+issuers[0].verify.exchange.client_id: `app` is not a client id, expected a GUID
+  hint: take it from `az identity show --query clientId` or `az ad app show --query appId`
+issuers[0].verify.exchange.authority: `https://login.example` is not Microsoft Entra, expected one of `https://login.microsoftonline.com`, `https://login.microsoftonline.us`, `https://login.partner.microsoftonline.cn`
+issuers[0].verify.exchange.scope: `User.Read` is not a scope, expected a resource followed by `/.default`",
+    );
+    for (verify, fault) in [
+        (
+            "for: aws, exchange: {tenant: a.b, client_id: CLIENT}",
+            "is given for `aws`, expected only for `entra`",
+        ),
+        (
+            "exchange: {tenant: a.b, client_id: CLIENT, authority: \"https://login.microsoftonline.us\"}",
+            "has the Entra of cloud `usgov`, expected that of cloud `public`\n  hint: write the `cloud` of the tenant",
+        ),
+    ] {
+        refused(&one(verify), &format!("\n1 problem in `config.yaml`\nissuers[0].verify.exchange: {fault}"));
+    }
+}

@@ -19,7 +19,7 @@ fn with_key(section: &str, line: &str) -> String {
          {{issuer: https://oidc.example.com/b, \
          sources: [{{{embedded}kind: embedded}}, {{{announcements}kind: announcements}}], \
          ledger: {{{ledger}config_map: a/b}}, previous_issuers: [{{{previous}issuer: 'https://old.example.com/kind'}}], \
-         verify: {{{verify}}}, \
+         verify: {{{verify}exchange: {{{exchange}tenant: a.b, client_id: 85075aa5-1d73-42de-812a-95348218e4b2}}}}, \
          rotate_within: {{{rotate_within}opens: '0 2 * * *', for: 4h}}, \
          signer: {{{signer}pkcs11: {{{pkcs11}module: /m, token_label: t, pin_file: /p}}, additional_verification_keys: [{{{legacy}file: /a}}]}}}}]}}",
         root = place("the top level"),
@@ -36,6 +36,7 @@ fn with_key(section: &str, line: &str) -> String {
         ledger = place("issuers[].ledger"),
         previous = place("issuers[].previous_issuers[]"),
         verify = place("issuers[].verify"),
+        exchange = place("issuers[].verify.exchange"),
         rotate_within = place("issuers[].rotate_within"),
         signer = place("issuers[].signer"),
         pkcs11 = place("issuers[].signer.pkcs11"),
@@ -62,7 +63,9 @@ fn written_anyway(key: &str) -> &'static str {
         "tls" => "tls: {certificate: /c, private_key: /k}, ",
         "ledger" => ", ledger: {config_map: a/b}",
         "previous_issuers" => ", previous_issuers: [{issuer: 'https://old.example.com/kind'}]",
-        "verify" => ", verify: {}",
+        "verify" => ", verify: {exchange: {tenant: a.b, client_id: 85075aa5-1d73-42de-812a-95348218e4b2}}",
+        // Its example is of another party.
+        "exchange" | "for" => "exchange: {tenant: a.b, client_id: 85075aa5-1d73-42de-812a-95348218e4b2}",
         "rotate_within" => ", rotate_within: {opens: '0 2 * * *', for: 4h}",
         _ => "\0",
     }

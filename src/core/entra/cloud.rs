@@ -1,6 +1,7 @@
 //! The clouds of Microsoft.
 
 use serde::{Deserialize, Serialize};
+use url::{Host, Url};
 
 /// A Microsoft cloud; each has its own Entra.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,4 +77,25 @@ impl Cloud {
     pub fn of_host(host: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|cloud| cloud.login_hosts().contains(&host))
     }
+}
+
+/// Whether a URL is an address of this machine, as a test has it. A name may lead anywhere.
+#[must_use]
+pub fn is_on_this_machine(url: &Url) -> bool {
+    let is_local = match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        _ => false,
+    };
+    is_local && matches!(url.scheme(), "http" | "https")
+}
+
+/// Whether tokens may be sent to this URL: to Entra by https, or to an address of this machine.
+#[must_use]
+pub fn may_receive_tokens(url: &Url) -> bool {
+    let is_entra = url.scheme() == "https"
+        && url.port().is_none()
+        && url.host_str().is_some_and(|host| Cloud::of_host(host).is_some());
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    !has_user && (is_entra || is_on_this_machine(url))
 }

@@ -4,13 +4,14 @@
 //! kind of 700213. Sources: Microsoft's error code reference and the pages that `docs/entra.md` lists for
 //! what is documented; the reports in `tests/ground_truth/` for what is observed.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Leg;
 use Certainty::{Documented, Observed, Weak};
 
 /// How certain the behaviour of a relying party is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Certainty {
     /// Its vendor documents it.

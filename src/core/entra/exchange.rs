@@ -30,8 +30,9 @@ pub enum Flow {
     Blueprint { agent: String },
     /// An agent identity as itself: T1, T2.
     Agent { agent: String },
-    /// On behalf of a user, as an agent identity, or as the application itself.
-    OnBehalfOf { agent: Option<String> },
+    /// On behalf of a user, as an agent identity, or as the application itself; then perhaps with the refresh
+    /// token of the answer.
+    OnBehalfOf { agent: Option<String>, refresh: bool },
     /// An agent identity as its agent user: T1, T2, the user's token.
     AgentUser { agent: String, user: UserId },
 }
@@ -51,6 +52,8 @@ pub enum TokenOf {
     ServiceAccount,
     /// The user's, as the client of a service sends it.
     User,
+    /// The refresh token that this step has got.
+    RefreshOf(usize),
     /// The one that this step has got, from 0.
     Step(usize),
 }
@@ -86,8 +89,27 @@ impl Exchange {
             Flow::Agent { agent } => {
                 vec![t1(agent), Step::as_client(Leg::Agent, agent, &self.scope, TokenOf::Step(0))]
             }
-            Flow::OnBehalfOf { agent: None } => vec![obo(own, TokenOf::ServiceAccount)],
-            Flow::OnBehalfOf { agent: Some(agent) } => vec![t1(agent), obo(agent, TokenOf::Step(0))],
+            Flow::OnBehalfOf { agent, refresh } => {
+                let mut steps = Vec::new();
+                let client = |steps: &mut Vec<Step>| match agent {
+                    Some(agent) => {
+                        steps.push(t1(agent));
+                        (agent, TokenOf::Step(steps.len() - 1))
+                    }
+                    None => (own, TokenOf::ServiceAccount),
+                };
+                let (asking, assertion) = client(&mut steps);
+                steps.push(obo(asking, assertion));
+                if *refresh {
+                    let answered = TokenOf::RefreshOf(steps.len() - 1);
+                    // With a fresh T1: the first one has long expired when a service refreshes.
+                    let (asking, assertion) = client(&mut steps);
+                    let (leg, scope) = (Leg::OnBehalfOf, &self.scope);
+                    let step = Step::for_a_user(leg, asking, scope, assertion, "refresh_token");
+                    steps.push(step.with_token("refresh_token", answered));
+                }
+                steps
+            }
             Flow::AgentUser { agent, user } => {
                 let t2 = Step::as_client(Leg::Agent, agent, &exchange, TokenOf::Step(0));
                 let step = Step::for_a_user(Leg::AgentUser, agent, &self.scope, TokenOf::Step(0), "user_fic");
@@ -107,7 +129,7 @@ impl Exchange {
         match &self.flow {
             Flow::Workload => None,
             Flow::Blueprint { agent } | Flow::Agent { agent } | Flow::AgentUser { agent, .. } => Some(agent),
-            Flow::OnBehalfOf { agent } => agent.as_deref(),
+            Flow::OnBehalfOf { agent, .. } => agent.as_deref(),
         }
     }
 
@@ -117,14 +139,18 @@ impl Exchange {
         format!("{}/{}/oauth2/v2.0/token", self.authority.trim_end_matches('/'), self.tenant)
     }
 
+    /// Whether the authority is Entra, and not an address of this machine.
+    #[must_use]
+    pub fn is_at_entra(&self) -> bool {
+        self.authority.strip_prefix("https://").is_some_and(|host| Cloud::of_host(host).is_some())
+    }
+
     /// A step as evidence.
     #[must_use]
     pub fn request(&self, step: &Step, user: &str) -> TokenRequest {
         let mut request = TokenRequest::default();
         // An address of this machine stands for the cloud.
-        let is_entra =
-            self.authority.strip_prefix("https://").is_some_and(|host| Cloud::of_host(host).is_some());
-        request.authority = Some(self.authority.clone()).filter(|_| is_entra);
+        request.authority = Some(self.authority.clone()).filter(|_| self.is_at_entra());
         request.tenant = Some(self.tenant.clone());
         let tokens =
             step.tokens.iter().map(|(name, of)| (*name, if *of == TokenOf::User { user } else { "…" }));
@@ -174,6 +200,13 @@ impl Step {
     fn with_token(mut self, name: &'static str, of: TokenOf) -> Self {
         self.tokens.push((name, of));
         self
+    }
+
+    /// The name of the step: its leg, or `refresh`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        let is_refresh = self.tokens.iter().any(|(_, of)| matches!(of, TokenOf::RefreshOf(_)));
+        if is_refresh { "refresh" } else { self.leg.word() }
     }
 
     /// The client assertion.

@@ -3,21 +3,24 @@
 //! Source: Microsoft, agent token claims; tokens that were seen. Facets are odd numbers, separated by spaces: 11 is an
 //! agent identity, 13 an agent user.
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{Leg, TOKEN_EXCHANGE, decoded_guid};
-use crate::core::{entra::ExchangeSubject, jose::token::UnverifiedToken};
+use crate::core::{entra::ExchangeSubject, jose::token::UnverifiedToken, text::redaction::evidence};
 
 const AGENT_IDENTITY: &str = "11";
 const AGENT_USER: &str = "13";
 
 /// A claim in words.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ClaimInWords {
     pub name: &'static str,
     pub value: String,
     pub meaning: String,
     /// What it should be, if it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
 }
 
@@ -40,7 +43,7 @@ pub fn claims_in_words(token: &UnverifiedToken, asked: &Asked) -> Vec<ClaimInWor
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
     let mut words = Vec::new();
     let mut tell = |name: &'static str, value: &str, meaning: String, expected: Option<String>| {
-        words.push(ClaimInWords { name, value: value.to_owned(), meaning, expected });
+        words.push(ClaimInWords { name, value: evidence(value), meaning, expected });
     };
     let unless = |holds: bool, expected: &str| (!holds).then(|| expected.to_owned());
     let is_of_user = matches!(asked.leg, Leg::OnBehalfOf | Leg::AgentUser);

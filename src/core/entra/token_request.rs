@@ -9,7 +9,7 @@ use url::{Url, form_urlencoded};
 use crate::core::jose::token::UnverifiedToken;
 
 /// Fields that hold a credential: it is never kept, only whether there is one.
-const CREDENTIALS: [&str; 9] = [
+const CREDENTIALS: [&str; 10] = [
     "client_assertion",
     "client_secret",
     "assertion",
@@ -19,6 +19,7 @@ const CREDENTIALS: [&str; 9] = [
     "code",
     "device_code",
     "id_token",
+    "id_token_hint",
 ];
 
 /// OpenID Connect Core 1.0, sections 3.1.2.1, 5.4 and 11.
@@ -85,8 +86,8 @@ impl Leg {
 }
 
 impl TokenRequest {
-    /// Parses a request: the URL in a line of its own, perhaps after `POST`; then the form, in one line or with a
-    /// line for each field. Returns the client assertion besides.
+    /// Parses a request: the URL in a line of its own, perhaps after `POST` or `GET`; then the form, in one line or
+    /// with a line for each field. Returns the client assertion besides.
     ///
     /// # Errors
     ///
@@ -100,7 +101,9 @@ impl TokenRequest {
                 continue;
             }
             if let Some(url) = line.split_whitespace().map(unquoted).find(|word| is_url(word))
-                && ["POST ", "curl ", "http://", "https://"].iter().any(|start| line.starts_with(start))
+                && ["POST ", "GET ", "curl ", "http://", "https://"]
+                    .iter()
+                    .any(|start| line.starts_with(start))
             {
                 request.read_url(url)?;
                 continue;
@@ -134,6 +137,10 @@ impl TokenRequest {
         let url = Url::parse(text).map_err(|_| InvalidTokenRequest::Url)?;
         self.authority = Some(url.origin().ascii_serialization());
         self.tenant = url.path_segments().and_then(|mut it| it.next()).map(str::to_owned);
+        // A browser is sent to `/authorize` with all fields in the URL.
+        if url.path().ends_with("/authorize") {
+            return url.query_pairs().try_for_each(|(name, value)| self.set(&name, &value));
+        }
         self.in_url = url.query_pairs().map(|(name, _)| name.into_owned()).collect();
         Ok(())
     }

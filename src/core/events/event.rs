@@ -34,6 +34,8 @@ pub enum Reason {
     SigningKeyPublic,
     VerificationFailed,
     VerificationRecovered,
+    ExchangeRefused,
+    ExchangeAccepted,
     AlarmRaised,
     AlarmResolved,
     ConfigurationRejected,
@@ -47,7 +49,7 @@ const NORMAL: &str = "Normal";
 const WARNING: &str = "Warning";
 
 /// The type of each reason, and the action that Signpost was taking; in the order of the reasons.
-const REASONS: [(Reason, &str, &str); 28] = [
+const REASONS: [(Reason, &str, &str); 30] = [
     (Reason::KeyAppeared, NORMAL, "StoreLedger"),
     (Reason::KeyUnlisted, NORMAL, "StoreLedger"),
     (Reason::KeyReturned, NORMAL, "StoreLedger"),
@@ -70,6 +72,8 @@ const REASONS: [(Reason, &str, &str); 28] = [
     (Reason::SigningKeyPublic, NORMAL, "ProbeSigningKey"),
     (Reason::VerificationFailed, WARNING, "Verify"),
     (Reason::VerificationRecovered, NORMAL, "Verify"),
+    (Reason::ExchangeRefused, WARNING, "Exchange"),
+    (Reason::ExchangeAccepted, NORMAL, "Exchange"),
     (Reason::AlarmRaised, WARNING, "MergeSources"),
     (Reason::AlarmResolved, NORMAL, "MergeSources"),
     (Reason::ConfigurationRejected, WARNING, "ReloadConfiguration"),

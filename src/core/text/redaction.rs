@@ -14,6 +14,9 @@ const MAX_GIVEN: usize = 250;
 /// How many of them come from its end, where JSON parsers put line and column.
 const END: usize = 40;
 
+/// Most characters of a line of evidence in a report.
+const MAX_SHOWN: usize = 600;
+
 /// Begin and end of a PEM block (RFC 7468).
 const PEM_BEGIN: &str = "-----BEGIN ";
 const PEM_END: &str = "-----END ";
@@ -126,6 +129,12 @@ pub fn brief(given: &str) -> Cow<'_, str> {
         Cow::Borrowed(given) => at_most(MAX_GIVEN, given),
         Cow::Owned(given) => Cow::Owned(at_most(MAX_GIVEN, &given).into_owned()),
     }
+}
+
+/// Evidence as a report has it: without secrets, and without its middle if it is very long.
+#[must_use]
+pub fn evidence(text: &str) -> String {
+    at_most(MAX_SHOWN, &redact(text)).into_owned()
 }
 
 /// The text, without its middle if it has more than `characters`.

@@ -1,10 +1,11 @@
 //! How a prediction compares with what Entra answered.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Level, VerificationOutcome, VerificationReport, situation::Answer};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Agreement {
     /// The answer is the likely first error; or both accept.

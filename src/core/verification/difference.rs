@@ -5,12 +5,18 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
-/// The difference between two texts.
+use crate::core::text::redaction::redact;
+
+/// Most characters that are shown before the difference, and from it on.
+const AROUND: usize = 150;
+
+/// The difference between two texts, without their secrets and without what is far from it.
 ///
-/// Invariant: they differ first in the character at `at`; one of them may end before it, but not both.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// Invariant: they differ first in the character at `at`. Where only secrets differ, both end before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Difference {
     seen: String,
     expected: String,
@@ -20,7 +26,7 @@ pub struct Difference {
 }
 
 /// The kind of the difference, if nothing else differs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Only one of them has a final `/`.
@@ -42,19 +48,18 @@ impl Difference {
         if seen == expected {
             return None;
         }
+        let kind = kind(seen, expected);
+        let (seen, expected) = (redact(seen), redact(expected));
         let at = seen.chars().zip(expected.chars()).take_while(|(seen, expected)| seen == expected).count();
-        let kind = if without_slash(seen) == without_slash(expected) {
-            Kind::FinalSlash
-        } else if seen.to_lowercase() == expected.to_lowercase() {
-            Kind::Case
-        } else if without_space(seen) == without_space(expected) {
-            Kind::WhiteSpace
-        } else if !seen.is_ascii() || !expected.is_ascii() {
-            Kind::Unusual
-        } else {
-            Kind::Other
+        let left_out = at.saturating_sub(AROUND);
+        let near = |text: &str| {
+            let kept: String = text.chars().skip(left_out).take(2 * AROUND).collect();
+            let [before, behind] = [left_out > 0, text.chars().count() > left_out + 2 * AROUND]
+                .map(|cut| if cut { "…" } else { "" });
+            format!("{before}{kept}{behind}")
         };
-        Some(Self { seen: seen.to_owned(), expected: expected.to_owned(), at, kind })
+        let at = at - left_out + usize::from(left_out > 0);
+        Some(Self { seen: near(&seen), expected: near(&expected), at, kind })
     }
 
     #[must_use]
@@ -70,6 +75,20 @@ impl Difference {
             self.expected.chars().take(self.at).map(|character| visible(character).chars().count()).sum();
         let show = |text: &str| text.chars().map(visible).collect();
         [show(&self.seen), show(&self.expected), format!("{}^ {self}", " ".repeat(width))]
+    }
+}
+
+fn kind(seen: &str, expected: &str) -> Kind {
+    if without_slash(seen) == without_slash(expected) {
+        Kind::FinalSlash
+    } else if seen.to_lowercase() == expected.to_lowercase() {
+        Kind::Case
+    } else if without_space(seen) == without_space(expected) {
+        Kind::WhiteSpace
+    } else if !seen.is_ascii() || !expected.is_ascii() {
+        Kind::Unusual
+    } else {
+        Kind::Other
     }
 }
 
@@ -109,7 +128,7 @@ impl fmt::Display for Difference {
             }
             (_, Some(seen), None) => write!(f, "extra text from `{}`", visible(seen)),
             (_, None, Some(expected)) => write!(f, "missing text from `{}`", visible(expected)),
-            (_, None, None) => unreachable!("texts that end together are the same"),
+            (_, None, None) => f.write_str("in a secret, which is not shown"),
         }
     }
 }

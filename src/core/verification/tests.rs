@@ -18,6 +18,7 @@ mod pairs;
 mod pods;
 mod requests;
 mod scene;
+mod shown;
 
 use pairs::pairs;
 use scene::{AUDIENCE, ISSUER, KEY, NOW, SUBJECT, Scene, credential, seconds};

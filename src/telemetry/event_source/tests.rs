@@ -4,6 +4,7 @@ use futures_util::FutureExt as _;
 
 use crate::{
     core::{
+        entra::{ExchangeAnswer, answer::tests::refused_by_entra},
         events::{
             aggregator::{SendOutcome, Totals},
             event::{Event, Reason},
@@ -190,4 +191,26 @@ fn tokens_that_would_not_be_accepted_are_told_once_and_so_is_their_recovery() {
     status_store.reset(&issuer);
     judged(VerificationOutcome::Accepted);
     assert_eq!(sent(&queue), [], "another configuration begins anew");
+}
+
+#[test]
+fn a_refusal_of_entra_is_told_once_and_so_is_its_end() {
+    let (status_store, queue) = status_store();
+    let issuer = terms().issuer;
+    let answered = |answer| status_store.exchanged(&issuer, jiff::Timestamp::UNIX_EPOCH, answer);
+    answered(ExchangeAnswer::Accepted);
+    status_store.not_exchanged(&issuer, "busy");
+    assert_eq!(sent(&queue), [], "no answer is no refusal");
+    for code in [700_213, 700_213, 7_000_272] {
+        answered(refused_by_entra(code));
+        status_store.not_exchanged(&issuer, "busy");
+    }
+    answered(ExchangeAnswer::Accepted);
+    let told = [
+        (Reason::ExchangeRefused, "AADSTS700213"),
+        (Reason::ExchangeAccepted, ""),
+        // After the first of each reason.
+        (Reason::ExchangeRefused, "AADSTS7000272"),
+    ];
+    assert_eq!(sent(&queue), told.map(|(reason, subject)| (reason, subject.to_owned())));
 }

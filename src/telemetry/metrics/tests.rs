@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::{
     core::{
+        entra::{ExchangeAnswer, answer::tests::refused_by_entra},
         signer::announcement::NodeName,
         tests::terms,
         verification::{self, Party, Verdict},
@@ -103,6 +104,31 @@ fn what_was_found_out_of_tokens_is_measured_and_nothing_is_said_where_nobody_loo
             assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
         }
     }
+}
+
+#[test]
+fn what_entra_answers_is_measured_apart_from_no_answer() {
+    let (status_store, issuer) = (StatusStore::default(), terms().issuer);
+    let has = |wanted: &[String], unwanted: &[&str]| {
+        let page = status_store.metrics(None);
+        for line in wanted {
+            assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+        }
+        for name in unwanted {
+            assert!(!page.contains(&format!("{name}{{")), "{name} is in\n{page}");
+        }
+    };
+    let line = |name: &str, value: &str| format!("signpost_exchange_{name}{{issuer=\"{issuer}\"}} {value}");
+    status_store.not_exchanged(&issuer, "busy");
+    has(&[line("failures_total", "1")], &["exchange_success", "exchange_timestamp_seconds"]);
+    status_store.exchanged(&issuer, Timestamp::from_second(7).expect("a time"), ExchangeAnswer::Accepted);
+    has(&[line("success", "1.0"), line("timestamp_seconds", "7.0")], &["exchange_refused"]);
+    status_store.exchanged(&issuer, Timestamp::from_second(8).expect("a time"), refused_by_entra(12_345_678));
+    let code = format!("signpost_exchange_refused{{issuer=\"{issuer}\",code=\"other\"}} 1.0");
+    let kept = line("last_accepted_timestamp_seconds", "7.0");
+    has(&[line("success", "0.0"), line("timestamp_seconds", "8.0"), kept, code], &[]);
+    let told: Vec<_> = status_store.checks(false).into_iter().map(|(_, what)| what).collect();
+    assert!(told.iter().any(|what| what.contains("refuses its tokens with AADSTS12345678")), "{told:?}");
 }
 
 #[test]

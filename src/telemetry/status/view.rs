@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::super::issuer_status::{
-    IssuerStatus, Issuers, LedgerStatus, SourceStatus, TargetStatus, VerificationStatus,
+    ExchangeStatus, IssuerStatus, Issuers, LedgerStatus, SourceStatus, TargetStatus, VerificationStatus,
 };
 use crate::core::{
     jose::jwk_set::Profile,
@@ -43,6 +43,9 @@ struct View {
     /// The verdict of a relying party on a token.
     #[serde(skip_serializing_if = "Option::is_none")]
     verification: Option<VerificationStatus>,
+    /// What Entra answers to a token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exchange: Option<ExchangeStatus>,
     changes: Vec<ChangeView>,
 }
 
@@ -112,6 +115,7 @@ impl View {
             sources: status.sources.clone(),
             targets: status.targets.clone(),
             verification: status.verification.clone(),
+            exchange: status.exchange.clone(),
             changes: ledger
                 .map(|(ledger, _)| ledger.changes().iter().map(ChangeView::of).collect())
                 .unwrap_or_default(),

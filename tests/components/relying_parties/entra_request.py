@@ -16,7 +16,7 @@ from entra_basis import Refused
 from entra_directory import NO_TENANT, cloud_of, is_guid
 from entra_documents import split
 from entra_match import EXCHANGE, EXCHANGE_GUID, check_bound_agent, issued_by_entra, match, match_agent
-from entra_user import check_agent_user, check_consent, check_user_token, user_of
+from entra_user import check_agent_user, check_consent, check_refresh_token, check_user_token, user_of
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 CLIENT_CREDENTIALS = "client_credentials"
@@ -95,7 +95,9 @@ class Request:
             check_consent(self.identity, self.scopes(), self.consented())
             return ["agent-user-flow"]
         if grant == "refresh_token":
+            self.open_questions += check_refresh_token(self)
             check_consent(self.identity, self.scopes(), self.consented())
+            return ["request"]
         self.open_questions.append("user-grants")
         return ["request"]
 

@@ -107,7 +107,7 @@ Request
 - resource  Without `resources`, an https resource outside Microsoft's domains is unknown to the tenant.
 - case      Tenant and client id are compared without regard to case.
 - scope     Two resources in one scope are 70011.
-- user-grants      Codes, refresh tokens, device codes and passwords are always right.
+- user-grants      Codes, device codes, passwords, and refresh tokens that are not the twin's own, are always right.
 
 Agents and users
 - agents    What refuses an agent for its kind comes after its assertion. A blueprint may use no user grant (82002).
@@ -151,7 +151,8 @@ from entra_directory import GRAPH_HOSTS, Directory
 from entra_graph import Graph
 from entra_match import EXCHANGE_GUID, ISSUER_HOSTS, t1_subject
 from entra_metadata import Metadata, without_secrets
-from entra_request import CLIENT_CREDENTIALS, Request
+from entra_request import CLIENT_CREDENTIALS, ON_BEHALF_OF, Request
+from entra_user import refresh_token
 
 LIFE = 3599
 USUAL_AUDIENCES = {"graph": "https://graph.microsoft.com", "arm": "https://management.azure.com"}
@@ -308,6 +309,8 @@ class Handler(BaseHTTPRequestHandler):
                 entra.tokens[access_token] = caller
         content = {"token_type": "Bearer", "expires_in": LIFE, "ext_expires_in": LIFE, "access_token": access_token}
         content |= self.server.metadata.about_user(self.base(), request)
+        if form["grant_type"] in (ON_BEHALF_OF, "refresh_token") and refresh_token(request):
+            content["refresh_token"] = refresh_token(request)
         open_questions = [*request.open_questions, *unsettled(request)]
         return Answer(200, content, list(rests_on) or ["request"], open_questions)
 

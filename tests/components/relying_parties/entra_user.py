@@ -8,6 +8,8 @@ from entra_directory import cloud_of, is_guid
 from entra_documents import split
 from entra_match import is_exchange
 
+# How refresh tokens of the twin begin.
+REFRESH = "0.refresh-of-the-twin."
 # How audiences begin whose tokens are sealed: nobody else can check their signature. The last is Work IQ's.
 SEALED = ("https://graph.microsoft.com", "00000003-0000-0000-c000-000000000000", "fdcc1f02-")
 
@@ -112,10 +114,27 @@ def user_of(request):
     """The object id of the user, as far as the request says it."""
     if request.form.get("user_id"):
         return request.form["user_id"]
+    if request.form.get("refresh_token", "").startswith(REFRESH):
+        return request.form["refresh_token"].rpartition(".")[2] or None
     try:
         return decode(request.form.get("assertion", ""))[1].get("oid")
     except (jwt.InvalidTokenError, RecursionError):
         return None
+
+
+def refresh_token(request):
+    """What comes with the token of a user if `offline_access` was asked for: it names client and user."""
+    if "offline_access" not in request.form.get("scope", "").split():
+        return None
+    return f"{REFRESH}{request.identity.client_id}.{user_of(request) or ''}"
+
+
+def check_refresh_token(request):
+    """The twin's own are for the client that got them. Any other word stands for one that fits."""
+    token = request.form["refresh_token"]
+    if token.startswith(REFRESH) and not token.startswith(f"{REFRESH}{request.identity.client_id}."):
+        raise Refused(70000, "The provided value for the refresh token is not valid.", ["70000"])
+    return [] if token.startswith(REFRESH) else ["user-grants"]
 
 
 def check_agent_user(request):

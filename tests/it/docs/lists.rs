@@ -10,6 +10,7 @@ use std::{
 use serde_json::Value;
 use signpost::{
     core::{
+        entra::{ExchangeAnswer, TokenAnswer},
         events::event::Reason,
         jose::{issuer::Issuer, jwk_set::Profile, kid::Kid},
         ledger::{EntryState, Ledger, Lineage, Order, OrderReason},
@@ -69,6 +70,12 @@ fn board() -> StatusStore {
     let judgement =
         verification::Verdict { party: Party::Entra, outcome, likely_code: None, findings: Vec::new() };
     board.verified(&issuer, at, judgement);
+    board.exchanged(&issuer, at, ExchangeAnswer::Accepted);
+    let body = br#"{"error": "invalid_client", "error_codes": [700213]}"#;
+    let Some(TokenAnswer::Refused(refusal)) = TokenAnswer::parse(body) else { panic!("a refusal") };
+    let wait = Some("words".to_owned());
+    board.exchanged(&issuer, at, ExchangeAnswer::Refused { refusal: Box::new(refusal.into()), wait });
+    board.not_exchanged(&issuer, "words");
     board.target(&issuer, "blob", |target| {
         target.last_in_sync = Some(jiff::Timestamp::UNIX_EPOCH);
         target.error = Some("words".to_owned());
@@ -127,6 +134,7 @@ fn every_member_of_the_status_is_explained_and_no_other() {
         ("sources", &issuer["sources"]["kubernetes"]),
         ("targets", &issuer["targets"]["blob"]),
         ("verification", &issuer["verification"]),
+        ("exchange", &issuer["exchange"]),
     ] {
         let row = rows.iter().find(|row| quoted(&row[0]).contains(&member.to_owned())).expect("a row");
         let named: BTreeSet<_> = quoted(&row[1]).into_iter().collect();

@@ -104,6 +104,20 @@ fn an_answer_is_explained_compared_and_told_without_names() {
 }
 
 #[test]
+fn a_request_and_another_token_are_not_mixed() {
+    let (stage, folder) = (Stage::set(), TempDir::new().expect("a temporary folder"));
+    let token = stage.token();
+    let request = file(folder.path(), "request.txt", &request(&token, &format!("client_id={CLIENT}")));
+    let judged = |token: &str| {
+        let token = file(folder.path(), "token", token);
+        verify(&stage, &["--request", &request, "--token", &token])
+    };
+    let told = judged("eyJ.other.token").expect_code(2);
+    assert!(told.stderr.contains("are two different tokens"), "{}", told.stderr);
+    judged(&token).expect_code(0);
+}
+
+#[test]
 fn a_request_that_is_none_is_told_without_its_values() {
     let folder = TempDir::new().expect("a temporary folder");
     for (text, fault) in [

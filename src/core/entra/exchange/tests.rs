@@ -22,8 +22,10 @@ fn forms(flow: Flow) -> Vec<BTreeMap<&'static str, String>> {
     let named = |of| match of {
         TokenOf::ServiceAccount => "SA",
         TokenOf::User => "USER",
+        TokenOf::RefreshOf(_) => "REFRESH",
         TokenOf::Step(0) => "T1",
-        TokenOf::Step(_) => "T2",
+        TokenOf::Step(1) => "T2",
+        TokenOf::Step(_) => "FRESH T1",
     };
     let owned = |(name, value): (&'static str, &str)| (name, value.to_owned());
     steps.iter().map(|step| step.form(named).into_iter().map(owned).collect()).collect()
@@ -74,7 +76,17 @@ fn each_form_is_that_of_microsofts_library() {
         ("scope", "https://graph.microsoft.com/.default openid offline_access profile"),
         ("client_info", "1"),
     ]);
-    assert_eq!(forms(Flow::OnBehalfOf { agent: Some(agent()) }), [t1(), obo]);
+    let on_behalf_of = |refresh| forms(Flow::OnBehalfOf { agent: Some(agent()), refresh });
+    assert_eq!(on_behalf_of(false), [t1(), obo.clone()]);
+    let refresh = form(&[
+        ("grant_type", "refresh_token"),
+        ("client_id", AGENT),
+        ("client_assertion", "FRESH T1"),
+        ("refresh_token", "REFRESH"),
+        ("scope", "https://graph.microsoft.com/.default openid offline_access profile"),
+        ("client_info", "1"),
+    ]);
+    assert_eq!(on_behalf_of(true), [t1(), obo, t1(), refresh]);
     for (user, name, value) in [
         (UserId::Name("agent@team.example".to_owned()), "username", "agent@team.example"),
         (UserId::ObjectId(BLUEPRINT.to_owned()), "user_id", BLUEPRINT),
@@ -108,8 +120,8 @@ fn a_step_needs_only_what_is_there() {
         Flow::Workload,
         Flow::Blueprint { agent: agent() },
         Flow::Agent { agent: agent() },
-        Flow::OnBehalfOf { agent: None },
-        Flow::OnBehalfOf { agent: Some(agent()) },
+        Flow::OnBehalfOf { agent: None, refresh: true },
+        Flow::OnBehalfOf { agent: Some(agent()), refresh: true },
         Flow::AgentUser { agent: agent(), user: UserId::Name("agent".to_owned()) },
     ] {
         let exchange = exchange(flow);

@@ -47,6 +47,19 @@ fn what_stands_in_the_url_is_no_field() {
     assert_eq!(request.in_url, ["fmi_path"]);
 }
 
+/// A line of an address bar.
+#[test]
+fn the_url_of_a_browser_has_the_fields() {
+    let url = URL.replace("POST ", "").replace("/token", "/authorize");
+    let query = "client_id=app&response_type=code&scope=openid&id_token_hint=hidden-value&client_assertion=";
+    let (request, _) = TokenRequest::parse(&format!("{url}?{query}")).expect("a request");
+    assert_eq!(request, TokenRequest::parse(&format!("GET {url}?{query}")).expect("a request").0);
+    assert_eq!((request.field("response_type"), request.field("client_id")), (Some("code"), Some("app")));
+    assert_eq!((request.field("id_token_hint"), request.in_url.len()), (Some("…"), 0));
+    let twice = TokenRequest::parse(&format!("{url}?a=1&a=2")).expect_err("a fault");
+    assert_eq!(twice, InvalidTokenRequest::Twice { name: "a".to_owned() });
+}
+
 #[test]
 fn faults_are_told_without_a_value() {
     let parse = |text: &str| TokenRequest::parse(text).expect_err("a fault");

@@ -42,6 +42,23 @@ fn every_kind_of_difference_is_shown_where_it_is() {
     );
 }
 
+#[test]
+fn no_secret_is_shown_and_of_long_texts_only_what_differs() {
+    shows(
+        "https://user:secret@a/b",
+        "https://user:secret@a/c",
+        Kind::Other,
+        ["https://<U+2026>@a/b", "https://<U+2026>@a/c", "                   ^ `b` instead of `c`"],
+    );
+    let difference = Difference::between("https://user:one@a", "https://user:two@a").expect("they differ");
+    assert_eq!(difference.to_string(), "in a secret, which is not shown");
+    let (before, after) = ("a".repeat(1000), "b".repeat(1000));
+    let difference = Difference::between(&format!("{before}x{after}"), &format!("{before}y{after}"));
+    let lines = difference.expect("they differ").lines();
+    assert!(lines.iter().all(|line| line.chars().count() < 350), "{lines:?}");
+    assert!(lines[0].contains('x') && lines[2].ends_with("^ `x` instead of `y`"), "{lines:?}");
+}
+
 /// Short texts of few characters are often similar.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![4 => "[ab/A \u{430}]{0,4}", 1 => ".{0,6}"]
