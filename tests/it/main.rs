@@ -53,4 +53,5 @@ mod two_signers;
 mod two_signposts;
 mod verify;
 mod window;
+mod workload_identity;
 mod wrong_inputs;
