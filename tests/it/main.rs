@@ -44,6 +44,7 @@ mod serving;
 mod signer_faults;
 mod signer_files;
 mod soak;
+mod sts_exchange;
 mod support;
 mod takeover;
 mod target_conformance;

@@ -44,5 +44,6 @@ pub(crate) mod session;
 pub(crate) mod signpost;
 #[cfg(feature = "pkcs11")]
 pub(crate) mod softhsm;
+pub(crate) mod sts_twin;
 pub(crate) mod tunnel;
 pub(crate) mod user;

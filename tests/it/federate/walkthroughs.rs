@@ -31,9 +31,8 @@ impl<'a> Walk<'a> {
 
     fn exchange(&mut self, client: &str, arguments: &[&str]) -> Finished {
         let [discovery, jwks, token] =
-            [".well-known/openid-configuration", "openid/v1/jwks", "workload-token"].map(|it| {
-                self.stage.path(it).to_str().expect("a name of ours").to_owned()
-            });
+            [".well-known/openid-configuration", "openid/v1/jwks", "workload-token"]
+                .map(|it| self.stage.path(it).to_str().expect("a name of ours").to_owned());
         let fixed = ["--token", &token, "--discovery", &discovery, "--jwks", &jwks];
         self.signpost(client, &[&["exchange"], arguments, &fixed].concat())
     }
@@ -55,7 +54,8 @@ fn an_issuer_is_published_and_a_blueprint_trusts_it() {
     let site = site.to_str().expect("a name of ours");
     let data = stage.path("data");
     let data = data.to_str().expect("a name of ours");
-    let publish = ["sync", "--issuer", ISSUER, "--source", "kubernetes:test", "--target", site, "--data-dir", data];
+    let publish =
+        ["sync", "--issuer", ISSUER, "--source", "kubernetes:test", "--target", site, "--data-dir", data];
     walk.signpost(OPERATOR, &publish);
     let mut directory = stage.twin.directory();
     for name in [".well-known/openid-configuration", "openid/v1/jwks"] {
@@ -63,7 +63,8 @@ fn an_issuer_is_published_and_a_blueprint_trusts_it() {
         directory["documents"][format!("{ISSUER}/{name}")] = json!({"status": 200, "body": body});
     }
     stage.twin.replace(&directory);
-    let trust = ["federate", "apply", "--client-id", BLUEPRINT, "--issuer", ISSUER, "--service-account", &sidecar];
+    let trust =
+        ["federate", "apply", "--client-id", BLUEPRINT, "--issuer", ISSUER, "--service-account", &sidecar];
     walk.signpost(OPERATOR, &trust);
     walk.token(&sidecar);
     let told = walk.exchange(BLUEPRINT, &["blueprint", "--agent", AGENT]);
@@ -90,11 +91,15 @@ fn an_agent_beside_its_sidecar_acts_as_itself() {
     stage.cluster.server.create("/api/v1/namespaces/agents/pods", &pod);
 
     let mut walk = Walk::of(&stage);
-    walk.signpost(OPERATOR, &["federate", "apply", "--cluster", "--namespace", "agents", "--source", "kubernetes:test"]);
+    walk.signpost(
+        OPERATOR,
+        &["federate", "apply", "--cluster", "--namespace", "agents", "--source", "kubernetes:test"],
+    );
     let [discovery, jwks] = [".well-known/openid-configuration", "openid/v1/jwks"]
         .map(|it| stage.path(it).to_str().expect("a name of ours").to_owned());
     let verify = ["verify", "--pod", "agents/agent-0", "--source", "kubernetes:test"];
-    let told = walk.signpost(OPERATOR, &[&verify[..], &["--discovery", &discovery, "--jwks", &jwks]].concat());
+    let told =
+        walk.signpost(OPERATOR, &[&verify[..], &["--discovery", &discovery, "--jwks", &jwks]].concat());
     assert!(!told.stdout.contains("warning"), "{}", told.stdout);
     walk.token("agents/agent");
     let told = walk.exchange(BLUEPRINT, &["agent", "--agent", AGENT]);
@@ -113,9 +118,18 @@ fn an_agent_acts_on_behalf_of_a_user() {
     let user = stage.path("user-token");
     fs::write(&user, unsigned(&claims)).expect("the folder can be written");
     let user = user.to_str().expect("a name of ours");
-    let behalf = ["on-behalf-of", "--agent", AGENT, "--user-token", user, "--scope", "https://graph.microsoft.com/User.Read"];
+    let behalf = [
+        "on-behalf-of",
+        "--agent",
+        AGENT,
+        "--user-token",
+        user,
+        "--scope",
+        "https://graph.microsoft.com/User.Read",
+    ];
     let mut walk = Walk::of(&stage);
-    let trust = ["federate", "apply", "--client-id", BLUEPRINT, "--issuer", ISSUER, "--service-account", &sidecar];
+    let trust =
+        ["federate", "apply", "--client-id", BLUEPRINT, "--issuer", ISSUER, "--service-account", &sidecar];
     walk.signpost(OPERATOR, &trust);
     walk.token(&sidecar);
     let [discovery, jwks, token] = [".well-known/openid-configuration", "openid/v1/jwks", "workload-token"]
@@ -133,14 +147,19 @@ fn an_agent_acts_on_behalf_of_a_user() {
 fn a_managed_identity_is_trusted_as_the_cluster_annotates_it() {
     let stage = Stage::set(&json!({}));
     stage.cluster.server.create_namespace("finance");
-    let metadata = json!({"name": "backend-sa", "annotations": {"azure.workload.identity/client-id": MANAGED}});
+    let metadata =
+        json!({"name": "backend-sa", "annotations": {"azure.workload.identity/client-id": MANAGED}});
     let object = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata});
     stage.cluster.server.create("/api/v1/namespaces/finance/serviceaccounts", &object);
     let mut walk = Walk::of(&stage);
     let cluster = ["--cluster", "--namespace", "finance", "--source", "kubernetes:test"];
     walk.signpost(OPERATOR, &[&["federate", "apply"], &cluster[..]].concat());
     let told = walk.signpost(OPERATOR, &[&["federate", "list"], &cluster[..]].concat());
-    assert!(told.stdout.contains("finance/backend-sa") && told.stdout.contains("trusted: "), "{}", told.stdout);
+    assert!(
+        told.stdout.contains("finance/backend-sa") && told.stdout.contains("trusted: "),
+        "{}",
+        told.stdout
+    );
     walk.token("finance/backend-sa");
     let told = walk.exchange(MANAGED, &["workload"]);
     assert!(told.stdout.starts_with("accepted"), "{}", told.stdout);

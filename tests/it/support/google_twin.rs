@@ -3,16 +3,11 @@
 //! Google itself is not available to tests. The twin is `tests/components/relying_parties/google_twin.py`: it verifies
 //! with `PyJWT`, shares no code with the product, and names the documents and reports behind each answer.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-use super::components;
 use super::gcs::ServiceAccount;
 use super::http_client::{Request, Response};
-use super::port::Port;
-use super::process::Process;
+use super::sts_twin::StsTwin;
 
 /// The provider that the twin starts with.
 pub(crate) const PROVIDER: &str =
@@ -23,48 +18,32 @@ pub(crate) const AUDIENCE: &str = "//iam.googleapis.com/projects/123456789/locat
 /// An access token with every permission that a target needs.
 pub(crate) const WRITER: &str = "of-a-writer";
 
-pub(crate) struct GoogleTwin {
-    port: Port,
-    _process: Process,
-    _folder: TempDir,
-}
+pub(crate) struct GoogleTwin(StsTwin);
 
 impl GoogleTwin {
     /// Starts with one provider, which trusts this issuer and has no JWKS of its own.
     pub(crate) fn start(issuer: &str) -> Self {
-        let folder = TempDir::new().expect("a temporary folder");
-        let port = Port::free();
         let permissions = ["get", "update"].map(|right| format!("iam.workloadIdentityPoolProviders.{right}"));
-        let world = json!({
-            "providers": {PROVIDER: {"oidc": {"issuerUri": issuer}}},
-            "tokens": {WRITER: permissions},
-        });
-        let file = folder.path().join("world.json");
-        std::fs::write(&file, world.to_string()).expect("the folder can be written");
-        let program = components::sources().join("relying_parties/google_twin.py");
-        let mut command = Command::new(components::path("python"));
-        command.env_clear().env("PYTHONDONTWRITEBYTECODE", "1");
-        command.arg(program).arg(port.number().to_string()).arg(file);
-        let mut process = Process::start("google twin", command, &folder.path().join("log"));
-        let url = format!("http://{}/world", port.address());
-        process.wait_until_ready(|| Request::get(&url).send()?.is_ok());
-        Self { port, _process: process, _folder: folder }
+        Self(StsTwin::start(
+            "google_twin.py",
+            &json!({
+                "providers": {PROVIDER: {"oidc": {"issuerUri": issuer}}},
+                "tokens": {WRITER: permissions},
+            }),
+        ))
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.port.address())
+        self.0.url()
     }
 
     pub(crate) fn world(&self) -> Value {
-        Request::get(&format!("{}/world", self.url())).answer().expect_status(200).json()
+        self.0.world()
     }
 
     /// Changes what the twin knows.
     pub(crate) fn change(&self, change: impl FnOnce(&mut Value)) {
-        let mut world = self.world();
-        change(&mut world);
-        let url = format!("{}/world", self.url());
-        Request::new("PUT", &url).body(world.to_string()).answer().expect_status(200);
+        self.0.change(change);
     }
 
     /// Changes the provider.
