@@ -32,7 +32,10 @@ impl Stage {
         let proxy = FaultProxy::start(&twin.url());
         let sources = json!([files(&[&keys.path().join("*.pub")])]);
         let target = target(&proxy.url());
-        let installation = Installation::new(ISSUER, &json!({"sources": sources, "targets": [target]}));
+        let installation = Installation::new(
+            ISSUER,
+            &json!({"sources": sources, "targets": [target], "schedule": "* * * * *"}),
+        );
         Self { twin, proxy, installation, keys }
     }
 
