@@ -2,7 +2,7 @@
 //!
 //! [`crate::core::target_plan`] decides what a target should hold; this module carries it out. Every write is
 //! conditional on a version that was read, so a concurrent change is never overwritten unseen, and every
-//! write is read back. [`workload_identity`] has no conditions, and says what takes their place.
+//! write is read back. A provider of Google (`workload_identity`) has no conditions, and says what takes their place.
 
 use std::path::PathBuf;
 
