@@ -56,6 +56,7 @@ mod probe;
 mod scheduler;
 mod service;
 pub mod signer;
+pub mod sts;
 pub mod tokens;
 
 pub use crate::store::DirectoryInUse;

@@ -112,7 +112,7 @@ enum Verb {
     Token(token::TokenFlags),
     /// Check whether a relying party would accept a token, and how Microsoft Entra would answer
     Verify(verify::VerifyFlags),
-    /// Exchange a token at Microsoft Entra, and explain each answer
+    /// Exchange a token at Microsoft Entra, AWS or Google Cloud, and explain each answer
     #[command(subcommand)]
     Exchange(exchange::ExchangeVerb),
     /// Put trust in place: federated credentials of Microsoft Entra

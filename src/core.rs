@@ -18,6 +18,7 @@ pub mod open_files;
 pub mod rotation;
 pub mod service_account;
 pub mod signer;
+pub mod sts;
 pub mod target_plan;
 pub mod text;
 pub mod time;

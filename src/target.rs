@@ -1,8 +1,8 @@
-//! Targets of publications: a container, a bucket or a directory.
+//! Targets of publications: a container, a bucket, a directory, or a relying party that keeps the JWKS itself.
 //!
 //! [`crate::core::target_plan`] decides what a target should hold; this module carries it out. Every write is
 //! conditional on a version that was read, so a concurrent change is never overwritten unseen, and every
-//! write is read back.
+//! write is read back. A provider of Google (`workload_identity`) has no conditions, and says what takes their place.
 
 use std::path::PathBuf;
 
@@ -32,11 +32,13 @@ mod error;
 mod object;
 mod public;
 mod request_limits;
+mod workload_identity;
 
 use directory::Directory;
 use error::{Cause, Failure};
 use object::{Bucket, Service};
 use public::PublicUrl;
+use workload_identity::Provider;
 
 pub use connections::Connections;
 pub use error::{TargetError, WriteError};
@@ -62,6 +64,7 @@ pub struct Target {
 enum Backend {
     Bucket(Bucket),
     Directory(Directory),
+    Provider(Provider),
 }
 
 /// Where relying parties read a target, and so where it is read back besides the store.
@@ -106,6 +109,7 @@ pub struct Version(VersionOf);
 enum VersionOf {
     Object(object::ObjectVersion),
     File(directory::FileVersion),
+    Provider(workload_identity::ProviderVersion),
 }
 
 /// The versions of both documents; `None` for a missing document.
@@ -137,6 +141,7 @@ impl Versions {
             let mark = version.as_ref().map(|Version(version)| match version {
                 VersionOf::Object(version) => version.mark(),
                 VersionOf::File(version) => version.mark(),
+                VersionOf::Provider(version) => version.mark(),
             });
             hasher.update(format!("{mark:?}\n"));
         }
@@ -172,7 +177,7 @@ impl Reading {
         let (jwks, jwks_version) = split(jwks);
         let (discovery, discovery_version) = split(discovery);
         Self {
-            found: TargetContents { jwks, discovery, other: None },
+            found: TargetContents { jwks, discovery, ..TargetContents::default() },
             versions: Versions { jwks: jwks_version, discovery: discovery_version },
             owners,
         }
@@ -227,6 +232,9 @@ impl Target {
             Location::Directory(root) => {
                 Ok(Backend::Directory(Directory::new(root, public_address.paths.clone())))
             }
+            Location::WorkloadIdentityProvider { name, endpoint } => {
+                Provider::new(name, endpoint.as_ref(), connections).map(Backend::Provider)
+            }
         };
         let place = place.map_err(failed)?;
         let address = |base: &str, is_store| {
@@ -238,7 +246,7 @@ impl Target {
             Backend::Bucket(bucket) => {
                 Some(address(bucket.address(), true)).filter(|it| it.is_ok() || public_address.anonymous)
             }
-            Backend::Directory(_) => None,
+            Backend::Directory(_) | Backend::Provider(_) => None,
         };
         let public = public_address.public_url.as_deref().map(|url| address(url, false));
         let (store, public) = (store.transpose().map_err(failed)?, public.transpose().map_err(failed)?);
@@ -263,6 +271,7 @@ impl Target {
             let version = match &self.backend {
                 Backend::Bucket(bucket) => bucket.version(document).await,
                 Backend::Directory(directory) => directory.version(document).await,
+                Backend::Provider(provider) => provider.version(document).await,
             };
             version.map_err(|cause| self.error_of("read", document, cause))
         };
@@ -281,9 +290,17 @@ impl Target {
             let entry = match &self.backend {
                 Backend::Bucket(bucket) => bucket.read(document).await,
                 Backend::Directory(directory) => directory.read(document).await,
+                Backend::Provider(_) => return Ok(None),
             };
             entry.map_err(|cause| self.error_of("read", document, cause))
         };
+        if let Backend::Provider(provider) = &self.backend {
+            let read = provider.read().await;
+            let (jwks, issuer) = read.map_err(|cause| self.error_of("read", Document::Jwks, cause))?;
+            let mut reading = Reading::new(jwks, None);
+            reading.found.trusted_issuer = Some(issuer);
+            return Ok(reading);
+        }
         let (jwks, discovery) = tokio::join!(entry(Document::Jwks), entry(Document::Discovery));
         Ok(Reading::new(jwks?, discovery?))
     }
@@ -301,6 +318,7 @@ impl Target {
         let read = match &self.backend {
             Backend::Bucket(bucket) => bucket.read_at(path).await,
             Backend::Directory(directory) => directory.read_at(path).await,
+            Backend::Provider(_) => Ok(None),
         };
         read.map_err(|cause| self.error("read", path.to_owned(), cause))
     }
@@ -329,10 +347,11 @@ impl Target {
         let written = match &self.backend {
             Backend::Bucket(bucket) => bucket.write(&change, expected).await,
             Backend::Directory(directory) => directory.write(change, expected.cloned()).await,
+            Backend::Provider(provider) => provider.write(&change, expected).await,
         };
         written.map_err(|failure| match failure {
             Failure::LostRace => {
-                let path = self.paths.of(document).to_owned();
+                let path = self.path(document);
                 WriteError::LostRace { target: self.name.clone(), path }
             }
             Failure::Cause(cause) => WriteError::Failed(self.error_of("write", document, cause)),
@@ -417,12 +436,19 @@ impl Target {
     pub fn public_access_hint(&self) -> Option<String> {
         match &self.backend {
             Backend::Bucket(bucket) => Some(bucket.publicity()),
-            Backend::Directory(_) => None,
+            Backend::Directory(_) | Backend::Provider(_) => None,
+        }
+    }
+
+    fn path(&self, document: Document) -> String {
+        match &self.backend {
+            Backend::Provider(_) => workload_identity::FIELD.to_owned(),
+            Backend::Bucket(_) | Backend::Directory(_) => self.paths.of(document).to_owned(),
         }
     }
 
     fn error_of(&self, task: &'static str, document: Document, cause: Cause) -> TargetError {
-        self.error(task, self.paths.of(document).to_owned(), cause)
+        self.error(task, self.path(document), cause)
     }
 
     fn error(&self, task: &'static str, path: String, cause: Cause) -> TargetError {
@@ -430,6 +456,7 @@ impl Target {
         error.or_hint(|cause| match &self.backend {
             Backend::Bucket(bucket) => bucket.hint(cause),
             Backend::Directory(_) => directory::hint(cause),
+            Backend::Provider(provider) => provider.hint(cause),
         })
     }
 }

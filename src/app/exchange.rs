@@ -115,7 +115,7 @@ pub async fn walk(
 }
 
 /// The evidence about the service account's token, with the documents of its issuer.
-async fn evidence_of(
+pub(super) async fn evidence_of(
     tokens: &Tokens,
     known: &Known,
     documents: &Documents,

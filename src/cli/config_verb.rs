@@ -62,7 +62,8 @@ pub(super) fn run(verb: ConfigVerb) -> Result<ExitStatus, Failure> {
                     ));
                 }
             }
-            for note in config.issuers.iter().flat_map(elsewhere) {
+            for note in config.issuers.iter().flat_map(|issuer| [elsewhere(issuer), unowned(issuer)].concat())
+            {
                 eprint(&note);
             }
             print(&format!("good: issuers {issuers}, sources {sources}, targets {targets}\n"));
@@ -95,6 +96,18 @@ fn elsewhere(issuer: &IssuerConfig) -> Vec<String> {
     urls.map(note).collect()
 }
 
+/// Notes about targets that cannot tell two publishers apart.
+fn unowned(issuer: &IssuerConfig) -> Vec<String> {
+    let unowned = issuer.targets.iter().filter(|target| target.location.is_relying_party());
+    let note = |target: &TargetConfig| {
+        format!(
+            "note: target {} keeps neither an owner nor a version: let nothing else than this ledger write there",
+            target.name
+        )
+    };
+    unowned.map(note).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -116,6 +129,14 @@ mod tests {
         assert_eq!(Some("https://oidc.example.com/kind"), without_module(&in_token, false));
         assert_eq!(None, without_module(&in_token, true));
         assert_eq!(None, without_module(&config("signer: {}"), false));
+    }
+
+    #[test]
+    fn a_target_that_keeps_no_owner_is_noted() {
+        let provider = "gcp-wif://projects/1/locations/global/workloadIdentityPools/pool/providers/kind-1";
+        let notes =
+            unowned(&config(&format!("targets: [{{url: '{provider}'}}, {{url: 's3://bucket'}}]")).issuers[0]);
+        assert!(notes.len() == 1 && notes[0].contains(provider), "{notes:?}");
     }
 
     #[test]

@@ -21,7 +21,10 @@ use crate::{
 };
 
 pub mod json;
+mod sts;
 mod text;
+
+use sts::{AwsFlags, GoogleFlags};
 
 #[derive(Subcommand)]
 #[command(after_help = "\
@@ -29,8 +32,9 @@ Examples:
   kubectl exec app-0 -- signpost exchange workload
   signpost exchange workload --token token --tenant $TENANT --client-id $CLIENT
   signpost exchange agent --token token --tenant $TENANT --client-id $BLUEPRINT --agent $AGENT
+  signpost exchange aws --token token --role-arn arn:aws:iam::123456789012:role/app
 
-Exit codes: 0 Entra issued the token; 1 it refused; 2 there was no answer.")]
+Exit codes: 0 the token was issued; 1 it was refused; 2 there was no answer.")]
 pub(super) enum ExchangeVerb {
     /// As the application or managed identity of a workload
     Workload(ExchangeFlags),
@@ -71,6 +75,10 @@ pub(super) enum ExchangeVerb {
         #[command(flatten)]
         flags: ExchangeFlags,
     },
+    /// At AWS, for a role
+    Aws(AwsFlags),
+    /// At Google Cloud, with a workload identity pool provider
+    Gcp(GoogleFlags),
 }
 
 #[derive(Args)]
@@ -136,6 +144,7 @@ pub(super) struct ExchangeFlags {
 impl ExchangeVerb {
     fn parts(&self) -> (Flow, &ExchangeFlags, Option<&PathBuf>) {
         match self {
+            Self::Aws(_) | Self::Gcp(_) => unreachable!("not at Entra"),
             Self::Workload(flags) => (Flow::Workload, flags, None),
             Self::Blueprint { agent, flags } => (Flow::Blueprint { agent: agent.agent.clone() }, flags, None),
             Self::Agent { agent, flags } => (Flow::Agent { agent: agent.agent.clone() }, flags, None),
@@ -154,6 +163,11 @@ impl ExchangeVerb {
 }
 
 pub(super) fn run(verb: &ExchangeVerb) -> Result<ExitStatus, Failure> {
+    match verb {
+        ExchangeVerb::Aws(flags) => return sts::aws(flags),
+        ExchangeVerb::Gcp(flags) => return sts::google(flags),
+        _ => {}
+    }
     let (flow, flags, user_token) = verb.parts();
     let tokens = Tokens {
         service_account: Token::new(read_token(&flags.token, "--token")?.0),

@@ -54,7 +54,8 @@ pub struct Flags {
     #[command(flatten)]
     pub keys: KeyFlags,
 
-    /// Where to publish: `az://ACCOUNT/CONTAINER/PREFIX`, `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or a directory
+    /// Where to publish: `az://ACCOUNT/CONTAINER/PREFIX`, `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`,
+    /// `gcp-wif://PROVIDER` or a directory
     ///
     /// Repeatable, or separated by commas. Replaces the targets of the file.
     #[arg(

@@ -8,13 +8,13 @@ use super::{problem::Fault, suggest, value};
 use crate::core::location::Location;
 
 /// The schemes of a target's URL.
-const SCHEMES: [&str; 4] = ["az", "s3", "gs", "file"];
+const SCHEMES: [&str; 5] = ["az", "s3", "gs", "gcp-wif", "file"];
 
 impl Location {
     /// Parses a target's URL; nothing is percent-decoded.
     pub(super) fn parse(text: &str) -> Result<Self, Fault> {
         let Some((scheme, rest)) = text.split_once("://") else {
-            let known = suggest::one_of(["az://…", "s3://…", "gs://…", "file:///…"]);
+            let known = suggest::one_of(["az://…", "s3://…", "gs://…", "gcp-wif://…", "file:///…"]);
             let fault = Fault::new(format!("`{text}` has no scheme, expected {known}"));
             return Err(if text.starts_with('/') {
                 fault.hint(format!("write `file://{text}`"))
@@ -31,6 +31,7 @@ impl Location {
             "s3" => s3(text, rest),
             "file" => directory(text, rest),
             "gs" => gcs(text, rest),
+            "gcp-wif" => workload_identity_provider(text, rest),
             _ => Err(Fault::new(format!(
                 "`{text}` has the unknown scheme `{scheme}`, {}",
                 suggest::or_all(scheme, SCHEMES)
@@ -46,10 +47,13 @@ impl Location {
             }
             Self::S3 { bucket, prefix, .. } => Ok(Self::S3 { bucket, prefix, endpoint: Some(url) }),
             // Every request goes to `ENDPOINT/BUCKET/OBJECT`.
-            Self::Gcs { .. } if url.path() != "/" => Err(Fault::new(format!(
-                "`{url}` has a path, expected the address of a service of Google's without one"
-            ))),
+            Self::Gcs { .. } | Self::WorkloadIdentityProvider { .. } if url.path() != "/" => Err(Fault::new(
+                format!("`{url}` has a path, expected the address of a service of Google's without one"),
+            )),
             Self::Gcs { bucket, prefix, .. } => Ok(Self::Gcs { bucket, prefix, endpoint: Some(url) }),
+            Self::WorkloadIdentityProvider { name, .. } => {
+                Ok(Self::WorkloadIdentityProvider { name, endpoint: Some(url) })
+            }
             Self::Directory(_) => Err(Fault::new("a directory has no endpoint, expected none")),
         }
     }
@@ -65,6 +69,9 @@ impl Location {
                            `https://ACCOUNT.z6.web.core.windows.net`",
                 ))
             }
+            Self::WorkloadIdentityProvider { .. } => Err(Fault::new(
+                "is `true`, but Google alone reads the keys of a workload identity pool provider, expected `false`",
+            )),
             Self::Azure { .. } | Self::S3 { .. } | Self::Gcs { .. } => Ok(()),
         }
     }
@@ -134,6 +141,47 @@ fn gcs(text: &str, rest: &str) -> Result<Location, Fault> {
     }
     let prefix = checked_prefix(text, prefix)?;
     Ok(Location::Gcs { bucket: bucket.to_owned(), prefix, endpoint: None })
+}
+
+/// Source: "projects.locations.workloadIdentityPools.providers", `create`: IDs have 4 to 32 of these characters.
+/// The project is a number or an ID.
+fn workload_identity_provider(text: &str, rest: &str) -> Result<Location, Fault> {
+    let is_id = |id: &str| {
+        (4..=32).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    };
+    let is_project = |project: &str| project.split([':', '.']).all(value::is_label);
+    let segments: Vec<_> = rest.split('/').collect();
+    let refused = match segments[..] {
+        [
+            "projects",
+            project,
+            "locations",
+            "global",
+            "workloadIdentityPools",
+            pool,
+            "providers",
+            provider,
+        ] => {
+            let parts = [
+                ("project", project, is_project(project), "its number or ID"),
+                ("pool", pool, is_id(pool), "4 to 32 lower-case letters, digits and hyphens"),
+                ("provider", provider, is_id(provider), "4 to 32 lower-case letters, digits and hyphens"),
+            ];
+            parts.into_iter().find(|(.., is_good, _)| !is_good).map(|(kind, id, _, expected)| {
+                Fault::new(format!("`{text}` has {kind} `{id}`, expected {expected}"))
+            })
+        }
+        _ => Some(Fault::new(format!(
+            "`{text}` is not the resource name of a workload identity pool provider"
+        ))),
+    };
+    match refused {
+        None => Ok(Location::WorkloadIdentityProvider { name: rest.to_owned(), endpoint: None }),
+        Some(fault) => Err(fault.hint(
+            "write `gcp-wif://projects/PROJECT/locations/global/workloadIdentityPools/POOL/providers/PROVIDER`",
+        )),
+    }
 }
 
 /// Removes one trailing `/` and rejects segments that a store or a reader would resolve.

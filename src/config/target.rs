@@ -18,7 +18,8 @@ use crate::core::{
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TargetConfig {
-    /// `az://ACCOUNT/CONTAINER/PREFIX`, `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or `file:///DIRECTORY`.
+    /// `az://ACCOUNT/CONTAINER/PREFIX`, `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `file:///DIRECTORY`, or
+    /// `gcp-wif://projects/PROJECT/locations/global/workloadIdentityPools/POOL/providers/PROVIDER`.
     /// Credentials come from the environment, never from here.
     #[serde(rename = "url")]
     #[schemars(example = "az://account/$web")]
@@ -80,7 +81,12 @@ pub(super) fn check(
     for (target, at) in targets.iter_mut().zip(owner.items("targets")) {
         target.profile.get_or_insert(profile);
         if let Some(url) = &mut target.public_url {
-            if let Some(Err(fault)) = issuer.map(|issuer| public_url(url, issuer)) {
+            if target.location.is_relying_party() {
+                let fault = Fault::new(
+                    "Google alone reads the keys of a workload identity pool provider, expected none",
+                );
+                at.refuse_key("public_url", fault, problems);
+            } else if let Some(Err(fault)) = issuer.map(|issuer| public_url(url, issuer)) {
                 at.refuse_key("public_url", fault, problems);
             }
             *url = WebUrl::derived(url.strip_suffix('/').unwrap_or(url));
@@ -151,6 +157,9 @@ fn check_location(
 fn reachable(location: &Location, issuer: Option<&Issuer>) -> Result<(), Fault> {
     let emulator = location.endpoint().is_some_and(value::is_loopback);
     match issuer.filter(|issuer| issuer.as_str().starts_with("http://") && !emulator) {
+        Some(issuer) if location.is_relying_party() => {
+            Err(Fault::new(format!("`{location}` trusts https issuers only, issuer is `{issuer}`")))
+        }
         Some(issuer) => {
             Err(Fault::new(format!("`{location}` is public, but issuer `{issuer}` is not reachable"))
                 .hint("set an https `issuer`, or use a directory as target"))

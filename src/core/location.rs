@@ -37,6 +37,14 @@ pub enum Location {
         /// The service, unless it is Google's own.
         endpoint: Option<Url>,
     },
+    /// `gcp-wif://projects/PROJECT/locations/global/workloadIdentityPools/POOL/providers/PROVIDER`: the JWKS that a
+    /// provider of Google's workload identity federation keeps. Credentials as for Google Cloud Storage.
+    WorkloadIdentityProvider {
+        /// The resource name of the provider, from `projects/` on.
+        name: String,
+        /// The IAM API, unless it is Google's own.
+        endpoint: Option<Url>,
+    },
     /// `file:///DIRECTORY`, absolute: something else serves it.
     Directory(PathBuf),
 }
@@ -46,9 +54,10 @@ impl Location {
     #[must_use]
     pub fn endpoint(&self) -> Option<&Url> {
         match self {
-            Self::Azure { endpoint, .. } | Self::S3 { endpoint, .. } | Self::Gcs { endpoint, .. } => {
-                endpoint.as_ref()
-            }
+            Self::Azure { endpoint, .. }
+            | Self::S3 { endpoint, .. }
+            | Self::Gcs { endpoint, .. }
+            | Self::WorkloadIdentityProvider { endpoint, .. } => endpoint.as_ref(),
             Self::Directory(_) => None,
         }
     }
@@ -58,8 +67,17 @@ impl Location {
     pub fn as_directory(&self) -> Option<&Path> {
         match self {
             Self::Directory(path) => Some(path),
-            Self::Azure { .. } | Self::S3 { .. } | Self::Gcs { .. } => None,
+            Self::Azure { .. }
+            | Self::S3 { .. }
+            | Self::Gcs { .. }
+            | Self::WorkloadIdentityProvider { .. } => None,
         }
+    }
+
+    /// Whether the relying party itself keeps what is published there, and nobody else reads it.
+    #[must_use]
+    pub fn is_relying_party(&self) -> bool {
+        matches!(self, Self::WorkloadIdentityProvider { .. })
     }
 }
 
@@ -79,6 +97,7 @@ impl fmt::Display for Location {
                 write!(f, "gs://{bucket}")?;
                 prefix
             }
+            Self::WorkloadIdentityProvider { name, .. } => return write!(f, "gcp-wif://{name}"),
             Self::Directory(path) => return write!(f, "file://{}", path.display()),
         };
         if prefix.is_empty() { Ok(()) } else { write!(f, "/{prefix}") }

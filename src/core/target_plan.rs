@@ -30,6 +30,9 @@ pub struct TargetContents {
     pub discovery: Option<Stored>,
     /// The JWKS that [`other_jwks`] names.
     pub other: Option<OtherJwks>,
+    /// The issuer whose tokens are verified with the JWKS, if a relying party keeps it itself. Such a target has no
+    /// discovery document, and neither headers nor an owner.
+    pub trusted_issuer: Option<String>,
 }
 
 /// The JWKS that the discovery document of a target points to, if that is not ours.
@@ -45,6 +48,12 @@ impl TargetContents {
     #[must_use]
     pub fn has_documents(&self) -> bool {
         self.jwks.is_some() || self.discovery.is_some()
+    }
+
+    /// The documents that belong there, in the order in which they must be written.
+    fn documents(&self) -> &'static [Document] {
+        let documents = Document::IN_WRITE_ORDER.as_slice();
+        if self.trusted_issuer.is_some() { &documents[..1] } else { documents }
     }
 
     /// The object at the path of one document.
@@ -137,6 +146,9 @@ pub fn decide(
     profile: Profile,
     adopt: bool,
 ) -> Result<TargetPlan, WriteRefused> {
+    if let Some(trusted) = found.trusted_issuer.as_ref().filter(|it| *it != terms.issuer.as_str()) {
+        return Err(WriteRefused::TrustsOtherIssuer { found: trusted.clone(), ours: terms.issuer.clone() });
+    }
     if !adopt {
         refuse_foreign_owner(found, ledger, &terms.issuer)?;
         refuse_unreadable(found, ledger, terms)?;
@@ -147,11 +159,11 @@ pub fn decide(
     if !adopt {
         refuse_losses(found, ledger, &publication)?;
     }
-    let writes = Document::IN_WRITE_ORDER
-        .into_iter()
-        .filter(|document| {
-            deviation(found.get(*document), &publication, *document, ledger.lineage()).is_some()
-        })
+    let writes = found
+        .documents()
+        .iter()
+        .copied()
+        .filter(|document| deviation(found, &publication, *document, ledger.lineage()).is_some())
         .collect();
     let moved_from = found.other.as_ref().map(|other| other.uri.clone());
     Ok(TargetPlan { publication, unmanaged_keys, moved_from, writes })
@@ -180,6 +192,12 @@ fn refuse_foreign_owner(
 /// Refuses to take over a document that cannot be parsed here: its readers may be more lenient.
 fn refuse_unreadable(found: &TargetContents, ledger: &Ledger, terms: &Terms) -> Result<(), WriteRefused> {
     let unreadable = |what: String, reason: String| WriteRefused::Unreadable { what, reason };
+    if found.trusted_issuer.is_some() {
+        return match found.jwks.as_ref().map(|stored| ReceivedJwks::parse(&stored.bytes)) {
+            None | Some(Ok(_) | Err(InvalidJwks::Empty)) => Ok(()),
+            Some(Err(source)) => Err(WriteRefused::UnreadableTrust(source)),
+        };
+    }
     match takeover_discovery(found, ledger) {
         // A JWKS that no discovery document points to is of no use to a reader either.
         None => return Ok(()),
@@ -212,10 +230,15 @@ fn refuse_losses(
     if takeover_discovery(found, ledger).is_none() && !is_bare(found, ledger) {
         return Ok(());
     }
+    // Without an owner, a key that the ledger knows is the only evidence of what is ours.
+    let is_trust = found.trusted_issuer.is_some();
     let stays = |key: &Jwk| {
         // A key that this ledger has removed or revoked must not return.
         publication.keys().get(key.kid()) == Some(key)
-            || ledger.entries().get(key.kid()).is_some_and(|entry| !entry.is_public() && entry.jwk == *key)
+            || ledger
+                .entries()
+                .get(key.kid())
+                .is_some_and(|entry| (is_trust || !entry.is_public()) && entry.jwk == *key)
     };
     let is_published = |key: &Jwk| publication.keys().iter().any(|it| it.public_key() == key.public_key());
     let mut keys = Vec::new();
@@ -232,7 +255,11 @@ fn refuse_losses(
             keys.push(key);
         }
     }
-    if keys.is_empty() { Ok(()) } else { Err(WriteRefused::Losses { keys: keys.join(", ") }) }
+    match keys.join(", ") {
+        keys if keys.is_empty() => Ok(()),
+        keys if is_trust => Err(WriteRefused::TrustLost { keys }),
+        keys => Err(WriteRefused::Losses { keys }),
+    }
 }
 
 fn members(jwks: serde_json::Value) -> Vec<serde_json::Value> {
@@ -322,12 +349,15 @@ impl Deviation {
 /// How a stored document deviates from the desired one, if it does.
 #[must_use]
 pub fn deviation(
-    stored: Option<&Stored>,
+    found: &TargetContents,
     publication: &Publication,
     document: Document,
     ours: &Lineage,
 ) -> Option<Deviation> {
-    let Some(stored) = stored else { return Some(Deviation::Missing) };
+    let Some(stored) = found.get(document) else { return Some(Deviation::Missing) };
+    if found.trusted_issuer.is_some() {
+        return (!json::is_same(&stored.bytes, publication.bytes(document))).then_some(Deviation::Content);
+    }
     let headers = stored.headers.as_ref().is_none_or(|headers| {
         headers.content_type.as_deref() == Some(MEDIA_TYPE)
             && headers.cache_control.as_deref() == Some(publication.cache_control().as_str())
@@ -348,6 +378,13 @@ pub enum WriteRefused {
     OtherLineage { owner: Lineage, ours: Lineage },
     #[error("it holds the discovery document of issuer `{found}`, expected `{ours}`")]
     OtherIssuer { found: String, ours: Issuer },
+    /// The operator cannot override this: no token of ours is accepted there.
+    #[error("it trusts issuer `{found}`, expected `{ours}`")]
+    TrustsOtherIssuer { found: String, ours: Issuer },
+    #[error("the JWKS that it trusts cannot be read: {0}")]
+    UnreadableTrust(InvalidJwks),
+    #[error("it would no longer trust {keys}")]
+    TrustLost { keys: String },
     #[error("Signpost has not published there yet, and `{what}` cannot be read: {reason}")]
     Unreadable { what: String, reason: String },
     #[error("Signpost has not published there yet, and its readers would lose {keys}")]

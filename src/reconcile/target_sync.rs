@@ -271,8 +271,8 @@ impl TargetReconciler {
             match self.write(&reading, &plan, &owner, is_public, wrote).await {
                 Ok(versions) => {
                     let differs = |document: &Document| {
-                        let found = reading.found.get(*document);
-                        Some((*document, deviation(found, &plan.publication, *document, ledger.lineage())?))
+                        let lineage = ledger.lineage();
+                        Some((*document, deviation(&reading.found, &plan.publication, *document, lineage)?))
                     };
                     let deviations = plan.writes.iter().filter_map(differs).collect();
                     return Ok(Verified { versions, plan, found: reading.versions, deviations });
@@ -456,7 +456,13 @@ impl Hint for SyncError {
                 "make `{what}` readable, so that its keys stay public; if they are no longer needed, take \
                  the target over without them: `signpost sync --adopt`"
             )),
-            Self::Refused { source: WriteRefused::Losses { .. }, .. } => Some(
+            Self::Refused { source: WriteRefused::TrustsOtherIssuer { .. }, .. } => {
+                Some("correct `issuer`, or name the provider that trusts this issuer".to_owned())
+            }
+            Self::Refused { source: WriteRefused::UnreadableTrust(_), .. } => {
+                Some("correct it there, or replace it: `signpost sync --adopt`".to_owned())
+            }
+            Self::Refused { source: WriteRefused::Losses { .. } | WriteRefused::TrustLost { .. }, .. } => Some(
                 "keys of other kinds than RS256 are published with `profile: all`; for keys that are not \
                  RSA, P-256, P-384 or P-521, and for another key under a kid of yours, wait until their last \
                  tokens have expired; `signpost sync --adopt` continues without them"

@@ -20,7 +20,7 @@ use super::{error::Cause, request_limits::RequestLimits};
 use crate::http_client::{HttpClients, SharedClient, Trust, innermost};
 
 /// Longest wait for a busy service within one pass; the next pass retries.
-const MAX_WAIT: Duration = Duration::from_secs(5);
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(5);
 /// Longest wait for a metadata service: it is on this machine, or there is none.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 /// Metadata services of the clouds, which provide machine credentials; used when the environment has none.

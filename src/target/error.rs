@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use reqwest::StatusCode;
 
-use super::{MAX_DOCUMENT_BYTES, connections::NoMetadata};
+use super::{MAX_DOCUMENT_BYTES, connections::NoMetadata, workload_identity::ProviderFault};
 use crate::{
     core::{text::Hint, tls_fault::TlsFault},
     http_client::{ClientError, REQUEST_TIMEOUT},
@@ -105,6 +105,10 @@ pub(super) enum Cause {
     Encoded { coding: String },
     #[error("the answer was `{code}`")]
     Answer { code: String },
+    #[error("the answer was `{code}`: {message}")]
+    Refused { code: String, message: String },
+    #[error(transparent)]
+    Provider(#[from] ProviderFault),
     #[error("the answer was `{status}`, expected `200 OK`")]
     PublicStatus { status: StatusCode },
     #[error("without credentials the answer was `{status}`{}, expected `200 OK`", in_brackets(code.as_deref()))]
@@ -126,6 +130,7 @@ impl Hint for Cause {
         match self {
             Self::Environment { variables, .. } => Some(format!("check {variables}")),
             Self::Client(error) => error.hint(),
+            Self::Provider(fault) => Some(fault.hint()),
             Self::Tls(fault) => Some(fault.fix("`ca_file` of the target")),
             Self::Encoded { .. } => Some(
                 "serve it as it is: most relying parties do not decode an encoding that they did not request"

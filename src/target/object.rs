@@ -32,6 +32,7 @@ mod federation;
 mod opening;
 
 pub(super) use answer::service_code;
+pub(super) use opening::GoogleAccount;
 use opening::Opened;
 
 /// Metadata names of the owner. Azure requires identifiers of C#, and proxies drop headers with an
@@ -247,7 +248,7 @@ fn version_of(result: &GetResult) -> Version {
 fn e_tag(version: &Version) -> Option<&str> {
     match version {
         Version(VersionOf::Object(version)) => version.update.e_tag.as_deref(),
-        Version(VersionOf::File(_)) => None,
+        Version(VersionOf::File(_) | VersionOf::Provider(_)) => None,
     }
 }
 

@@ -155,7 +155,7 @@ impl PublicUrl {
 }
 
 /// Reads no more than the longest document, whatever `Content-Length` says.
-async fn bounded(response: Response) -> Result<Bytes, Cause> {
+pub(super) async fn bounded(response: Response) -> Result<Bytes, Cause> {
     http_client::body(response, MAX_DOCUMENT_BYTES).await.map_err(|error| match error {
         BodyError::Failed(error) => failed(&error),
         BodyError::TooLong => Cause::TooLong,
@@ -163,7 +163,7 @@ async fn bounded(response: Response) -> Result<Bytes, Cause> {
     })
 }
 
-fn failed(error: &reqwest::Error) -> Cause {
+pub(super) fn failed(error: &reqwest::Error) -> Cause {
     if error.is_timeout() {
         Cause::TimedOut
     } else if let Some(fault) = TlsFault::of(error) {

@@ -230,6 +230,7 @@ const ROOMS_OF_CORE: &[&str] = &[
     "target_plan",
     "verification",
     "federation",
+    "sts",
 ];
 
 #[test]

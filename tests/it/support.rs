@@ -22,6 +22,7 @@ pub(crate) mod eventually;
 pub(crate) mod external_signer;
 pub(crate) mod fault_proxy;
 pub(crate) mod gcs;
+pub(crate) mod google_twin;
 pub(crate) mod http_client;
 pub(crate) mod hung_mount;
 pub(crate) mod in_process;
@@ -43,5 +44,6 @@ pub(crate) mod session;
 pub(crate) mod signpost;
 #[cfg(feature = "pkcs11")]
 pub(crate) mod softhsm;
+pub(crate) mod sts_twin;
 pub(crate) mod tunnel;
 pub(crate) mod user;

@@ -66,6 +66,20 @@ macro_rules! every_case_on {
 
 every_case_on! { azurite s3 gcs directory }
 
+// It keeps no owner and no headers, and of two writers at once both win: see `src/target/workload_identity.rs`.
+suite! { workload_identity:
+    an_empty_target_reads_as_empty as Writer,
+    creating_over_a_document_is_a_lost_race as Writer,
+    updating_a_version_that_is_gone_is_a_lost_race as Writer,
+    a_foreign_edit_is_seen_and_not_overwritten as Writer,
+    a_deletion_is_seen_and_repaired as Writer,
+    a_writer_without_permission_is_told_what_to_do as Reader,
+    a_busy_service_is_asked_again_within_seconds as Writer,
+    a_service_that_never_answers_is_given_up as Writer,
+    a_write_that_breaks_off_leaves_a_whole_document as Writer,
+    an_answer_that_breaks_off_is_no_document as Writer,
+}
+
 async fn an_empty_target_reads_as_empty(scene: &Scene) {
     let reading = scene.target.read().await.expect("it can be read");
     assert_eq!(reading.found.jwks, None);
@@ -236,8 +250,8 @@ async fn an_answer_that_breaks_off_is_no_document(scene: &Scene) {
     failed(scene.target.read().await.map_err(WriteError::Failed));
     failed(write(scene, 2, Some(&version)).await);
     scene.recover();
-    // It was written, and could not be read back.
-    assert_holds(scene, 2).await;
+    // It was written, and could not be read back; without conditions it is read first.
+    assert_holds(scene, if scene.keeps == Keeps::JwksOnly { 1 } else { 2 }).await;
 }
 
 /// Writes the JWKS of publication `number`, where there is none.
@@ -259,7 +273,8 @@ async fn assert_holds(scene: &Scene, number: u8) {
     let reading = scene.target.read().await.expect("it can be read");
     let stored = reading.found.jwks.expect("it is there");
     assert_eq!(stored.bytes, *publication(number).bytes(Document::Jwks));
-    assert_eq!(reading.owners.first(), Some(&owner("ours", number.into())));
+    let owner = (scene.keeps != Keeps::JwksOnly).then(|| owner("ours", number.into()));
+    assert_eq!(reading.owners.first(), owner.as_ref());
 }
 
 #[track_caller]

@@ -60,6 +60,7 @@ issuers:
       - {url: \"s3://bucket/a/b/\", name: eu, endpoint: \"http://127.0.0.1:9000\", ca_file: /srv/s3.crt, profile: entra}
       - {url: \"gs://my_bucket.example.com/c1\", anonymous: true, required_for_rotation: false}
       - {url: \"file:///srv/oidc\"}
+      - {url: \"gcp-wif://projects/acme.org:oidc/locations/global/workloadIdentityPools/clusters/providers/kind-1\"}
     schedule: \"0  3 * * MON\"
     verify: {every: 1h, for: entra, cloud: usgov, audience: me, service_account: signpost/probe, allow_private: true, ca_file: /srv/ca.crt, exchange: {tenant: a.onmicrosoft.com, client_id: 85075aa5-1d73-42de-812a-95348218e4b2, authority: \"https://login.microsoftonline.us\"}}
   - issuer: https://oidc.example.com/other
@@ -197,7 +198,7 @@ fn what_is_written_is_what_is_meant() {
         every: Seconds::new(10),
     });
     assert_eq!(vec![api_server, files, url], issuer.sources);
-    let [azure, s3, gcs, directory] = &issuer.targets[..] else { panic!("four targets") };
+    let [azure, s3, gcs, directory, provider] = &issuer.targets[..] else { panic!("five targets") };
     let location = Location::Azure {
         account: "account".to_owned(),
         container: "$web".to_owned(),
@@ -222,6 +223,11 @@ fn what_is_written_is_what_is_meant() {
     assert_eq!((&location, true, false), (&gcs.location, gcs.anonymous, gcs.required_for_rotation));
     assert_eq!(Location::Directory("/srv/oidc".into()), directory.location);
     assert_eq!("file:///srv/oidc", directory.name);
+    let name = "projects/acme.org:oidc/locations/global/workloadIdentityPools/clusters/providers/kind-1";
+    assert_eq!(
+        Location::WorkloadIdentityProvider { name: name.to_owned(), endpoint: None },
+        provider.location
+    );
     assert_eq!(vec![SourceConfig::Embedded], other.sources);
 }
 

@@ -180,7 +180,7 @@ fn faults_of_flags_are_named_by_the_flag() {
 --profile: unknown value `azure`, expected one of `entra`, `all`
 --target: `gs://Bucket` has bucket `Bucket`, expected 3 to 63 lower-case letters, digits, hyphens, underscores and dots
   hint: write `gs://BUCKET/PREFIX`
---target: `az:/account` has no scheme, expected one of `az://…`, `s3://…`, `gs://…`, `file:///…`
+--target: `az:/account` has no scheme, expected one of `az://…`, `s3://…`, `gs://…`, `gcp-wif://…`, `file:///…`
 --schedule: `* * * *` has 4 fields, expected five fields: minute hour day month weekday, UTC
   hint: for example `*/5 * * * *`, every five minutes",
     );

@@ -201,6 +201,9 @@ issuers[0].issuer: issuer `k8s.example` is not a URL: relative URL without a bas
     );
 }
 
+const PROVIDER: &str =
+    "gcp-wif://projects/1/locations/global/workloadIdentityPools/clusters/providers/kind-1";
+
 #[test]
 fn a_target_is_a_place_that_exists_in_form() {
     let with = |url: &str| format!("{MINIMAL}    targets: [{{url: \"{url}\"}}]\n");
@@ -215,8 +218,20 @@ fn a_target_is_a_place_that_exists_in_form() {
         ),
         (
             "/srv/oidc",
-            "`/srv/oidc` has no scheme, expected one of `az://…`, `s3://…`, `gs://…`, `file:///…`
+            "`/srv/oidc` has no scheme, expected one of `az://…`, `s3://…`, `gs://…`, `gcp-wif://…`, `file:///…`
   hint: write `file:///srv/oidc`",
+        ),
+        (
+            "gcp-wif://projects/1/workloadIdentityPools/clusters/providers/kind-1",
+            "`gcp-wif://projects/1/workloadIdentityPools/clusters/providers/kind-1` is not the resource name of a \
+             workload identity pool provider
+  hint: write `gcp-wif://projects/PROJECT/locations/global/workloadIdentityPools/POOL/providers/PROVIDER`",
+        ),
+        (
+            "gcp-wif://projects/1/locations/global/workloadIdentityPools/clusters/providers/K1",
+            "`gcp-wif://projects/1/locations/global/workloadIdentityPools/clusters/providers/K1` has provider `K1`, \
+             expected 4 to 32 lower-case letters, digits and hyphens
+  hint: write `gcp-wif://projects/PROJECT/locations/global/workloadIdentityPools/POOL/providers/PROVIDER`",
         ),
         (
             "file://srv/oidc",
@@ -373,16 +388,19 @@ fn an_anonymous_reader_needs_an_address_of_the_store() {
       - {{url: \"file:///srv/oidc\", anonymous: true}}
       - {{url: \"az://account/$web\", anonymous: true}}
       - {{url: \"gs://bucket\", endpoint: \"http://127.0.0.1:9000/storage/v1\", required_for_rotation: no way}}
+      - {{url: \"{PROVIDER}\", anonymous: true, public_url: \"https://cdn.example.com\"}}
 "
         ),
         "
-4 problems in `config.yaml`
+6 problems in `config.yaml`
 issuers[0].targets[0].anonymous: is `true`, but a directory has no address of its own
   hint: write `public_url` with the address of the web server that serves it
 issuers[0].targets[1].anonymous: is `true`, but `$web` is read at the address of the static website
   hint: write `public_url` with the static website's address, such as `https://ACCOUNT.z6.web.core.windows.net`
 issuers[0].targets[2].endpoint: `http://127.0.0.1:9000/storage/v1` has a path, expected the address of a service of Google's without one
-issuers[0].targets[2].required_for_rotation: is the text `no way`, expected `true` or `false`",
+issuers[0].targets[2].required_for_rotation: is the text `no way`, expected `true` or `false`
+issuers[0].targets[3].anonymous: is `true`, but Google alone reads the keys of a workload identity pool provider, expected `false`
+issuers[0].targets[3].public_url: Google alone reads the keys of a workload identity pool provider, expected none",
     );
 }
 
@@ -396,11 +414,13 @@ issuers:
     targets:
       - {url: \"s3://bucket/prefix\"}
       - {url: \"az://devstoreaccount1/web\", endpoint: \"http://127.0.0.1:10000/devstoreaccount1\"}
+      - {url: \"gcp-wif://projects/1/locations/global/workloadIdentityPools/clusters/providers/kind-1\"}
 ",
         "
-1 problem in `config.yaml`
+2 problems in `config.yaml`
 issuers[0].targets[0].url: `s3://bucket/prefix` is public, but issuer `http://127.0.0.1:8080` is not reachable
-  hint: set an https `issuer`, or use a directory as target",
+  hint: set an https `issuer`, or use a directory as target
+issuers[0].targets[2].url: `gcp-wif://projects/1/locations/global/workloadIdentityPools/clusters/providers/kind-1` trusts https issuers only, issuer is `http://127.0.0.1:8080`",
     );
 }
 

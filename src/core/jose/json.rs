@@ -23,6 +23,12 @@ pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     serde_json::from_slice::<Unambiguous>(bytes).map(|value| value.0)
 }
 
+/// Whether two JSON texts mean the same: a service may store one with other white space and another order of members.
+#[must_use]
+pub fn is_same(one: &[u8], other: &[u8]) -> bool {
+    one == other || parse(one).ok().is_some_and(|one| parse(other).is_ok_and(|other| one == other))
+}
+
 /// Whether [`parse`] failed because of a duplicate member in otherwise valid JSON.
 #[must_use]
 pub fn is_ambiguous(error: &serde_json::Error) -> bool {

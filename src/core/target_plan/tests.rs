@@ -35,7 +35,11 @@ fn true_place(ledger: &Ledger) -> TargetContents {
             headers: Some(headers),
         })
     };
-    TargetContents { jwks: stored(Document::Jwks), discovery: stored(Document::Discovery), other: None }
+    TargetContents {
+        jwks: stored(Document::Jwks),
+        discovery: stored(Document::Discovery),
+        ..TargetContents::default()
+    }
 }
 
 fn jwks_of(keys: &[Jwk]) -> Vec<u8> {
@@ -46,6 +50,52 @@ fn jwks_of(keys: &[Jwk]) -> Vec<u8> {
 fn an_empty_place_gets_the_jwks_first_and_the_discovery_document_second() {
     let plan = planned(&TargetContents::default(), &known(&[], &[rsa_key(1)])).expect("free");
     assert_eq!(vec![Document::Jwks, Document::Discovery], plan.writes);
+}
+
+/// What a relying party keeps that trusts this issuer with these keys.
+fn trust(issuer: &str, keys: &[Jwk]) -> TargetContents {
+    let jwks = Stored { bytes: jwks_of(keys), lineage: None, headers: None };
+    TargetContents { jwks: Some(jwks), trusted_issuer: Some(issuer.to_owned()), ..TargetContents::default() }
+}
+
+#[test]
+fn a_relying_party_that_keeps_the_keys_gets_the_jwks_alone() {
+    let ledger = known(&[], &[rsa_key(1)]);
+    let issuer = terms().issuer.as_str().to_owned();
+    let empty = TargetContents { trusted_issuer: Some(issuer.clone()), ..TargetContents::default() };
+    assert_eq!(planned(&empty, &ledger).expect("free").writes, [Document::Jwks]);
+    assert!(planned(&trust(&issuer, &[rsa_key(1)]), &ledger).expect("ours").writes.is_empty());
+    let plan = planned(&trust(&issuer, &[rsa_key(2)]), &ledger).expect("kept");
+    assert_eq!((plan.unmanaged_keys, plan.writes), (vec![rsa_key(2)], vec![Document::Jwks]));
+    let spaced = format!(" {} ", String::from_utf8(jwks_of(&[rsa_key(1)])).expect("text")).into_bytes();
+    let jwks = Some(Stored { bytes: spaced, lineage: None, headers: None });
+    assert!(planned(&TargetContents { jwks, ..empty }, &ledger).expect("the same").writes.is_empty());
+}
+
+#[test]
+fn a_relying_party_that_trusts_another_issuer_is_never_written() {
+    let ledger = known(&[], &[rsa_key(1)]);
+    let found = trust("https://other.example", &[rsa_key(2)]);
+    for adopt in [false, true] {
+        let refused =
+            decide(&found, &ledger, &terms(), Profile::Entra, adopt).expect_err("no token is accepted");
+        assert!(matches!(refused, WriteRefused::TrustsOtherIssuer { .. }), "{refused}");
+    }
+}
+
+#[test]
+fn a_relying_party_loses_no_key_but_those_of_the_ledger() {
+    let issuer = terms().issuer.as_str().to_owned();
+    // The operator's profile leaves out the second key.
+    let both = trust(&issuer, &[rsa_key(1), Jwk::of_public_key(ec_key())]);
+    planned(&both, &known(&[], &[rsa_key(1), Jwk::of_public_key(ec_key())])).expect("ours");
+    let ledger = known(&[], &[rsa_key(1)]);
+    let refused = planned(&both, &ledger).expect_err("theirs");
+    assert!(matches!(refused, WriteRefused::TrustLost { .. }), "{refused}");
+    let mut odd = trust(&issuer, &[rsa_key(1)]);
+    odd.jwks = Some(Stored { bytes: b"<html>".to_vec(), lineage: None, headers: None });
+    assert!(matches!(planned(&odd, &ledger), Err(WriteRefused::UnreadableTrust(_))));
+    decide(&odd, &ledger, &terms(), Profile::Entra, true).expect("the operator says so");
 }
 
 #[test]

@@ -7,7 +7,7 @@
 
 use std::{
     fmt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,49 +22,21 @@ use url::form_urlencoded;
 
 use crate::{
     blocking,
-    core::tls_fault::TlsFault,
+    core::{
+        sts::google::{self, ExternalAccount, TokenSource},
+        tls_fault::TlsFault,
+    },
     files,
     http_client::{SharedClient, innermost},
     target::connections::Connections,
 };
 
-/// The scope of a writer, the same that `object_store` requests with other credentials.
-const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 /// Shortest remaining lifetime of a reused token, as for the other credentials.
 const MIN_LIFE: Duration = Duration::from_mins(5);
 /// Largest file, in bytes: a credential has some kilobytes.
 const MAX_FILE: u64 = 1024 * 1024;
 /// Default lifetime of an impersonated service account's token.
 const IMPERSONATED: Duration = Duration::from_hours(1);
-
-/// The file that `gcloud iam workload-identity-pools create-cred-config` writes.
-#[derive(Deserialize)]
-struct Config {
-    audience: String,
-    subject_token_type: String,
-    token_url: String,
-    /// With it, the token is exchanged for one of a service account.
-    service_account_impersonation_url: Option<String>,
-    credential_source: Source,
-}
-
-/// The path of the projected token; the other kinds of source are for other clouds.
-#[derive(Deserialize)]
-struct Source {
-    file: PathBuf,
-    #[serde(default)]
-    format: Format,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-enum Format {
-    #[default]
-    Text,
-    Json {
-        subject_token_field_name: String,
-    },
-}
 
 #[derive(Deserialize)]
 struct Exchanged {
@@ -80,7 +52,7 @@ struct Impersonated {
 
 /// Exchanges the token of a file, which is read again for every exchange.
 pub(super) struct Federation {
-    config: Config,
+    config: ExternalAccount,
     client: SharedClient,
     /// The last token, and until when it is reused.
     token: Mutex<Option<(Arc<GcpCredential>, Instant)>>,
@@ -115,7 +87,10 @@ impl Federation {
 
     async fn exchange(&self) -> Result<(Arc<GcpCredential>, Instant), NoToken> {
         let asked = Instant::now();
-        let form = self.form(&self.subject_token().await?);
+        let ExternalAccount { audience, subject_token_type, .. } = &self.config;
+        let form = google::form(audience, subject_token_type, &self.subject_token().await?)
+            .map(|(name, value)| (name, value.to_owned()));
+        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
         let client =
             self.client.get().await.map_err(|error| NoToken(format!("{error}: {}", innermost(&error))))?;
         let url = &self.config.token_url;
@@ -124,37 +99,20 @@ impl Federation {
         let Some(url) = &self.config.service_account_impersonation_url else {
             return Ok(credential(access_token, asked + Duration::from_secs(expires_in)));
         };
-        let body = json!({"scope": [SCOPE], "lifetime": format!("{}s", IMPERSONATED.as_secs())}).to_string();
+        let body =
+            json!({"scope": [google::SCOPE], "lifetime": format!("{}s", IMPERSONATED.as_secs())}).to_string();
         let request = client.post(url).header(CONTENT_TYPE, "application/json").body(body);
         let Impersonated { access_token } = answered(url, request.bearer_auth(access_token)).await?;
         Ok(credential(access_token, asked + IMPERSONATED))
     }
 
-    fn form(&self, subject_token: &str) -> String {
-        form_urlencoded::Serializer::new(String::new())
-            .append_pair("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange")
-            .append_pair("audience", &self.config.audience)
-            .append_pair("scope", SCOPE)
-            .append_pair("requested_token_type", "urn:ietf:params:oauth:token-type:access_token")
-            .append_pair("subject_token_type", &self.config.subject_token_type)
-            .append_pair("subject_token", subject_token)
-            .finish()
-    }
-
     async fn subject_token(&self) -> Result<String, NoToken> {
-        let Source { file, format } = &self.config.credential_source;
+        let TokenSource { file, format } = &self.config.credential_source;
         let unusable = |reason: &dyn fmt::Display| NoToken(format!("`{}` {reason}", file.display()));
         let text = blocking::read(file, MAX_FILE).await;
         let text = text.map_err(|error| unusable(&format_args!("cannot be read: {error}")))?;
         let text = str::from_utf8(&text).map_err(|_| unusable(&"is not UTF-8"))?;
-        match format {
-            Format::Text => Ok(text.trim().to_owned()),
-            Format::Json { subject_token_field_name: name } => {
-                let json: Option<Value> = serde_json::from_str(text).ok();
-                let token = json.as_ref().and_then(|json| json[name].as_str());
-                token.map(str::to_owned).ok_or_else(|| unusable(&format_args!("has no text `{name}`")))
-            }
-        }
+        format.token_in(text).map_err(|name| unusable(&format_args!("has no text `{name}`")))
     }
 }
 

@@ -6,7 +6,7 @@ use object_store::{
     BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig,
     aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut},
     azure::{AzureConfigKey, MicrosoftAzureBuilder},
-    gcp::{GoogleCloudStorageBuilder, GoogleConfigKey},
+    gcp::{GcpCredentialProvider, GoogleCloudStorage, GoogleCloudStorageBuilder, GoogleConfigKey},
 };
 use url::Url;
 
@@ -102,11 +102,22 @@ impl Service {
     ) -> Result<Opened, Cause> {
         let Endpoint { url, plain } = endpoint
             .unwrap_or_else(|| Endpoint { url: "https://storage.googleapis.com".to_owned(), plain: false });
+        let store = self.google(bucket, &url, plain, connections)?;
+        Ok(Opened { store: Box::new(store), address: below(&url, bucket) })
+    }
+
+    fn google(
+        &self,
+        bucket: &str,
+        url: &str,
+        plain: bool,
+        connections: &Connections,
+    ) -> Result<GoogleCloudStorage, Cause> {
         // Unless forbidden, this builder sends its tokens unencrypted.
         let allow_http = GoogleConfigKey::Client(ClientConfigKey::AllowHttp);
         let mut builder = GoogleCloudStorageBuilder::from_env()
             .with_bucket_name(bucket)
-            .with_base_url(&url)
+            .with_base_url(url)
             .with_config(allow_http, plain.to_string())
             .with_crypto_provider(Arc::new(OpenSsl))
             .with_http_connector(connections.clone())
@@ -115,8 +126,45 @@ impl Service {
         if let Some(federation) = federation(&builder, connections).map_err(unusable)? {
             builder = builder.with_credentials(Arc::new(federation));
         }
-        let store = builder.build().map_err(|error| self.not_built(&error))?;
-        Ok(Opened { store: Box::new(store), address: below(&url, bucket) })
+        builder.build().map_err(|error| self.not_built(&error))
+    }
+}
+
+/// The credentials of the environment at Google, for another service than Cloud Storage. Their scope is that of all
+/// services of Google Cloud.
+pub(in crate::target) struct GoogleAccount(GcpCredentialProvider);
+
+/// Omits the credentials.
+impl fmt::Debug for GoogleAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GoogleAccount").finish_non_exhaustive()
+    }
+}
+
+impl GoogleAccount {
+    /// Its errors name credentials, never the bucket.
+    const SERVICE: Service = Service::Gcs { bucket: String::new() };
+
+    /// Sends no request yet.
+    pub(in crate::target) fn new(connections: &Connections) -> Result<Self, Cause> {
+        // A store opens the credentials; no request is sent for its bucket.
+        let store = Self::SERVICE.google("none", "https://storage.googleapis.com", false, connections)?;
+        Ok(Self(Arc::clone(store.credentials())))
+    }
+
+    /// An access token.
+    pub(in crate::target) async fn bearer(&self) -> Result<String, Cause> {
+        let credential = self.0.get_credential().await.map_err(|error| Self::SERVICE.cause(&error))?;
+        Ok(credential.bearer.clone())
+    }
+
+    pub(in crate::target) fn hint(cause: &Cause) -> Option<String> {
+        Self::SERVICE.hint(cause)
+    }
+
+    /// The variables that the credentials come from.
+    pub(in crate::target) fn variables() -> &'static str {
+        Self::SERVICE.credentials()
     }
 }
 

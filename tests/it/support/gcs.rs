@@ -64,6 +64,15 @@ impl ServiceAccount {
         Self { json: json.to_owned() }
     }
 
+    pub(crate) fn email(&self) -> String {
+        self.member("client_email")
+    }
+
+    pub(crate) fn public_key(&self) -> String {
+        let pem = self.key().public_key_to_pem().expect("a key has PEM");
+        String::from_utf8(pem).expect("PEM is text")
+    }
+
     fn member(&self, name: &str) -> String {
         let json: Value = serde_json::from_str(&self.json).expect("it is JSON");
         json[name].as_str().expect("it is text").to_owned()

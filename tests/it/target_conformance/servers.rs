@@ -27,6 +27,7 @@ use crate::support::{
     components::variable,
     fault_proxy::{Action, FaultProxy, Rule},
     gcs::{Gcs, Role, ServiceAccount},
+    google_twin::{self, GoogleTwin},
     s3::{self, S3},
 };
 
@@ -62,6 +63,8 @@ pub(super) enum Fault {
 pub(super) enum Keeps {
     Headers,
     ContentOnly,
+    /// One document, and no owner.
+    JwksOnly,
 }
 
 /// The permissions of the credentials.
@@ -138,10 +141,15 @@ pub(super) fn run(test: &str, kind: fn() -> Kind, rights: Rights, case: impl Asy
 
 /// Scripts the proxy in front of a store, which answers itself or closes connections.
 fn script(proxy: &FaultProxy, fault: Fault, busy: Action) {
+    script_for(proxy, fault, busy, "PUT");
+}
+
+/// The same where writes have another method.
+fn script_for(proxy: &FaultProxy, fault: Fault, busy: Action, write: &'static str) {
     proxy.script([match fault {
         Fault::BusyForAWhile => Rule::new(busy).times(2),
-        Fault::NoAnswerToWrites => Rule::new(Action::Delay(FOR_EVER)).method("PUT"),
-        Fault::WritesBreakOff => Rule::new(Action::CutRequest(BREAKS_OFF_AFTER)).method("PUT"),
+        Fault::NoAnswerToWrites => Rule::new(Action::Delay(FOR_EVER)).method(write),
+        Fault::WritesBreakOff => Rule::new(Action::CutRequest(BREAKS_OFF_AFTER)).method(write),
         Fault::AnswersBreakOff => Rule::new(Action::CutAfter(BREAKS_OFF_AFTER)).method("GET"),
     }]);
 }
@@ -315,6 +323,69 @@ pub(super) fn gcs() -> Kind {
         },
         keeps: Keeps::Headers,
         denied: ("access denied (`AccessDenied`)", "the role `roles/storage.objectUser` on bucket `oidc`"),
+        late: "no answer within 10 s",
+    }
+}
+
+pub(super) fn workload_identity() -> Kind {
+    const KEY: &str = "GOOGLE_SERVICE_ACCOUNT_KEY";
+
+    struct OnProvider(GoogleTwin, FaultProxy);
+
+    impl Server for OnProvider {
+        fn location(&self) -> Location {
+            Location::WorkloadIdentityProvider {
+                name: google_twin::PROVIDER.to_owned(),
+                endpoint: Some(self.1.url().parse().expect("it is a URL")),
+            }
+        }
+
+        fn edit(&self, _: Document, edit: Edit) {
+            self.0.edit(|provider| match edit {
+                Edit::Overwrite(bytes) => {
+                    provider["oidc"]["jwksJson"] = str::from_utf8(bytes).expect("it is text").into();
+                }
+                Edit::Delete => provider["oidc"]["jwksJson"] = "".into(),
+                Edit::CacheControl(_) => unreachable!("a provider keeps no headers"),
+            });
+        }
+
+        fn suffer(&self, fault: Fault) {
+            // Source: AIP-193.
+            let body =
+                r#"{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "Quota exceeded."}}"#;
+            script_for(&self.1, fault, busy(429, body), "PATCH");
+        }
+
+        fn recover(&self) {
+            self.1.script([]);
+        }
+    }
+
+    Kind {
+        credentials: |rights| {
+            let name = match rights {
+                Rights::Writer => "writer",
+                Rights::Reader => "reader",
+            };
+            vec![(KEY, ServiceAccount::generate(name).json().to_owned())]
+        },
+        start: || {
+            let key = variable(KEY).expect("it is in the environment of this process");
+            let account = ServiceAccount::of_json(key.to_str().expect("it is text"));
+            let twin = GoogleTwin::start("https://issuer.example");
+            twin.allow(
+                &account,
+                if account.json().contains("writer@") { &["get", "update"] } else { &["get"] },
+            );
+            let proxy = FaultProxy::start(&twin.url());
+            Box::new(OnProvider(twin, proxy))
+        },
+        keeps: Keeps::JwksOnly,
+        denied: (
+            "access denied (`PERMISSION_DENIED`)",
+            "`iam.workloadIdentityPoolProviders.update` in project",
+        ),
         late: "no answer within 10 s",
     }
 }
