@@ -2,13 +2,16 @@
 //!
 //! A token goes to a host of the cloud that it is for, or to an address of this machine, and nowhere else.
 
+use std::time::Duration;
+
 use jiff::SignedDuration;
 use reqwest::{
     Method as HttpMethod, Response, StatusCode,
     header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER},
 };
 use serde_json::Value;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::sleep};
+use url::{Position, Url};
 
 use crate::{
     core::{
@@ -27,7 +30,11 @@ pub use sign_in::{SignIn, SignInError};
 /// Largest answer, in bytes: a page of a hundred objects.
 const MAX_ANSWER: u64 = 4 * 1024 * 1024;
 /// Most pages of one list.
-const MAX_PAGES: usize = 100;
+const MAX_PAGES: usize = 20;
+/// Attempts to read what a busy service does not give at first.
+const MAX_READS: u32 = 4;
+/// Longest wait between them.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// Both services of one cloud.
 pub struct Azure {
@@ -94,6 +101,9 @@ impl Azure {
         }
         let principal = self.optional(&format!("/servicePrincipals(appId='{client_id}')")).await?;
         let principal = principal.ok_or_else(|| of_client(NoHolder::Missing))?;
+        if !principal["id"].is_string() {
+            return Err(AzureError::Strange { reason: "it is no service principal".to_owned() });
+        }
         Holder::of_principal(&principal).map_err(of_client)
     }
 
@@ -133,7 +143,8 @@ impl Azure {
     pub async fn optional(&self, path: &str) -> Result<Option<Value>, AzureError> {
         match self.call(Service::Graph, &get(path)).await {
             Ok(object) => Ok(Some(object)),
-            Err(AzureError::Service(error)) if error.status == 404 => Ok(None),
+            // Without a code it is not Microsoft Graph that has answered.
+            Err(AzureError::Service(error)) if error.status == 404 && !error.code.is_empty() => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -158,11 +169,10 @@ impl Azure {
             let next = page.get("@odata.nextLink").or_else(|| page.get("nextLink")).and_then(Value::as_str);
             let Some(next) = next.filter(|it| !it.is_empty()) else { return Ok(found) };
             // The token is for this service: it goes to no other.
-            let below = next.strip_prefix(&self.endpoint(service).url).filter(|it| it.starts_with('/'));
-            let Some(path) = below else {
+            let Some(path) = path_at(&self.endpoint(service).url, next) else {
                 return Err(AzureError::Strange { reason: "its next page is somewhere else".to_owned() });
             };
-            page = self.send(service, HttpMethod::GET, path, None).await?;
+            page = self.send(service, HttpMethod::GET, &path, None).await?;
         }
         Err(AzureError::Strange { reason: "its pages have no end".to_owned() })
     }
@@ -186,7 +196,38 @@ impl Azure {
         }
     }
 
+    /// Sends a request; reading is tried again while the service is busy, and a token that has expired is replaced.
     async fn send(
+        &self,
+        service: Service,
+        method: HttpMethod,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, AzureError> {
+        let (mut reads, mut has_renewed) = (1, false);
+        loop {
+            let answer = self.attempt(service, method.clone(), path, body).await;
+            let Err(AzureError::Service(error)) = &answer else { return answer };
+            let is_busy = matches!(error.answer(), ServiceAnswer::Busy { .. });
+            if error.status == 401 && !has_renewed {
+                has_renewed = true;
+                *self.endpoint(service).token.lock().await = None;
+            } else if is_busy && method == HttpMethod::GET && reads < MAX_READS {
+                let usual = Duration::from_secs(1 << reads);
+                let wait =
+                    error.retry_after.map_or(usual, |it| it.unsigned_abs().max(Duration::from_secs(1)));
+                if wait > MAX_PAUSE {
+                    return answer;
+                }
+                reads += 1;
+                sleep(wait).await;
+            } else {
+                return answer;
+            }
+        }
+    }
+
+    async fn attempt(
         &self,
         service: Service,
         method: HttpMethod,
@@ -231,6 +272,14 @@ impl Azure {
             Service::ResourceManager => &self.resource_manager,
         }
     }
+}
+
+/// The path and the query of a URL, if it is at the same origin.
+fn path_at(base: &str, url: &str) -> Option<String> {
+    let (base, url) = (Url::parse(base).ok()?, Url::parse(url).ok()?);
+    let is_plain = url.username().is_empty() && url.password().is_none();
+    (is_plain && url.origin() == base.origin())
+        .then(|| url[Position::BeforePath..Position::AfterQuery].to_owned())
 }
 
 fn service_of(holder: &Holder) -> Service {
@@ -285,6 +334,7 @@ impl AzureError {
                 ServiceAnswer::NoAnswer { reason: self.to_string() }
             }
             Self::SignIn(SignInError::Busy { retry_after }) => ServiceAnswer::Busy {
+                message: self.to_string(),
                 retry_after: retry_after.and_then(|it| Some(SignedDuration::from_secs(it.try_into().ok()?))),
             },
             Self::SignIn(_) | Self::Client(_) | Self::NoHolder { .. } => {

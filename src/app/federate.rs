@@ -63,6 +63,7 @@ pub enum RemovalWish {
     /// Those of this issuer whose service account is not among these.
     Dangling {
         issuer: String,
+        namespace: Option<String>,
         accounts: BTreeSet<ServiceAccount>,
     },
     /// Those of an issuer that have their counterpart at the place that it has moved to.
@@ -71,6 +72,8 @@ pub enum RemovalWish {
         to: String,
     },
 }
+
+const NOTHING_TRUSTS: &str = "nothing here trusts this issuer: compare it with `signpost federate list`";
 
 /// What is to be done about one identity.
 pub struct Planned {
@@ -111,14 +114,22 @@ pub async fn planned(azure: &Azure, wish: &Wish) -> Result<Planned, FederateErro
     };
     let present = azure.credentials(&holder).await?;
     let mut desired = wish.desired.clone();
+    let (removals, mut kept) = wish.removal.among(&present);
     if let Some((from, to)) = &wish.moved {
-        for credential in present.iter().filter(|it| it.issuer == *from) {
-            desired.extend(DesiredCredential::moved(credential, to).transpose()?);
+        let of_issuer: Vec<_> = present.iter().filter(|it| it.issuer == *from).collect();
+        if of_issuer.is_empty() {
+            kept.push((from.clone(), NOTHING_TRUSTS));
+        }
+        for credential in of_issuer {
+            match DesiredCredential::moved(credential, to) {
+                Some(moved) => desired.push(moved?),
+                None => kept.push((
+                    credential.name.clone(),
+                    "it has no subject, or several audiences: move it by hand",
+                )),
+            }
         }
     }
-    desired.sort();
-    desired.dedup();
-    let (removals, kept) = wish.removal.among(&present);
     let plan = federation::plan(&desired, &present, &removals);
     Ok(Planned { holder, present, desired, removals, plan, kept })
 }
@@ -127,7 +138,6 @@ pub async fn planned(azure: &Azure, wish: &Wish) -> Result<Planned, FederateErro
 pub async fn apply(azure: &Azure, planned: &Planned, mut tell: impl FnMut(Progress)) -> Applied {
     let mut application =
         Application::new(planned.desired.clone(), planned.removals.clone(), planned.holder.pace());
-    application.record(&Work::List, ServiceAnswer::Listed(planned.present.clone()), clock::now());
     let of = planned.plan.changes.len();
     let mut reason = String::new();
     let stopped = loop {
@@ -151,10 +161,10 @@ pub async fn apply(azure: &Azure, planned: &Planned, mut tell: impl FnMut(Progre
             Work::Write(write) => azure.write(&planned.holder, write).await,
         };
         answer.reason().unwrap_or_default().clone_into(&mut reason);
-        let is_written = answer == ServiceAnswer::Done;
+        let before = application.written().count();
         application.record(&work, answer, clock::now());
-        if let (Work::Write(write), true) = (&work, is_written) {
-            tell(Progress::Written { write, number: application.written().count(), of });
+        for (number, write) in application.written().enumerate().skip(before) {
+            tell(Progress::Written { write, number: number + 1, of });
         }
     };
     Applied { written: application.written().cloned().collect(), stopped, left: application.plan() }
@@ -171,11 +181,17 @@ impl RemovalWish {
                 let kept = kept.map(|name| (name.clone(), "there is none of this name")).collect();
                 (names.iter().filter_map(found).map(Removal::of).collect(), kept)
             }
-            Self::Dangling { issuer, accounts } => (dangling(present, issuer, accounts), Vec::new()),
+            Self::Dangling { issuer, namespace, accounts } => {
+                (dangling(present, issuer, namespace.as_deref(), accounts), Vec::new())
+            }
             Self::MovedAway { from, to } => {
                 let (gone, left) = moved_away(present, from, to);
                 let why = "the new issuer has no counterpart of it yet";
-                (gone, left.into_iter().map(|name| (name, why)).collect())
+                let mut kept: Vec<_> = left.into_iter().map(|name| (name, why)).collect();
+                if gone.is_empty() && kept.is_empty() {
+                    kept.push((from.clone(), NOTHING_TRUSTS));
+                }
+                (gone, kept)
             }
         }
     }
@@ -185,6 +201,8 @@ impl RemovalWish {
 pub struct ClusterAccounts {
     /// The cluster's own issuer.
     pub issuer: String,
+    /// The only namespace that was read.
+    pub namespace: Option<String>,
     pub accounts: Vec<Account>,
     /// All service accounts, also those that do not.
     pub every: BTreeSet<ServiceAccount>,
@@ -198,20 +216,22 @@ pub struct ClusterAccounts {
 pub async fn in_cluster(
     context: Option<String>,
     namespace: Option<&str>,
-    issuer: Option<String>,
 ) -> Result<ClusterAccounts, FederateError> {
     let workloads = Workloads::new(Access { context, ..Access::default() });
-    let issuer = match issuer {
-        Some(issuer) => issuer,
-        None => workloads.issuer().await?,
-    };
+    let issuer = workloads.issuer().await?;
     let found = workloads.accounts(namespace).await?;
     let accounts = found.iter().filter_map(|it| Account::of(&it.account, &it.annotations, &it.pods));
     let accounts = accounts.collect();
-    Ok(ClusterAccounts { issuer, accounts, every: found.into_iter().map(|it| it.account).collect() })
+    let namespace = namespace.map(str::to_owned);
+    Ok(ClusterAccounts {
+        issuer,
+        namespace,
+        accounts,
+        every: found.into_iter().map(|it| it.account).collect(),
+    })
 }
 
-/// The wishes of a cluster's service accounts: one for each identity that an annotation names.
+/// The wishes of a cluster's service accounts: one for each identity that an annotation names, or for `only` one.
 ///
 /// # Errors
 ///
@@ -219,17 +239,24 @@ pub async fn in_cluster(
 pub fn wishes(
     cluster: &ClusterAccounts,
     audience: &str,
+    only: Option<&str>,
     removes_dangling: bool,
 ) -> Result<Vec<Wish>, InvalidDesired> {
-    let mut desired: BTreeMap<&str, Vec<DesiredCredential>> = BTreeMap::new();
+    // An identity that no service account names any more may have credentials that dangle.
+    let mut desired: BTreeMap<&str, Vec<DesiredCredential>> =
+        only.map(|id| (id, Vec::new())).into_iter().collect();
     for account in &cluster.accounts {
-        if let Some(id) = &account.client_id {
+        if let Some(id) = account.client_id.as_deref().filter(|id| only.is_none_or(|only| only == *id)) {
             desired.entry(id).or_default().push(account.desired(&cluster.issuer, audience)?);
         }
     }
     let removal = || {
         if removes_dangling {
-            RemovalWish::Dangling { issuer: cluster.issuer.clone(), accounts: cluster.every.clone() }
+            RemovalWish::Dangling {
+                issuer: cluster.issuer.clone(),
+                namespace: cluster.namespace.clone(),
+                accounts: cluster.every.clone(),
+            }
         } else {
             RemovalWish::Nothing
         }
@@ -271,8 +298,14 @@ pub async fn side_by_side(
             Err(error) => unasked.push((id, error.into())),
         }
     }
-    let inventory =
-        federation::inventory(&cluster.issuer, audience, &cluster.accounts, &cluster.every, &credentials)?;
+    let inventory = federation::inventory(
+        &cluster.issuer,
+        audience,
+        &cluster.accounts,
+        cluster.namespace.as_deref(),
+        &cluster.every,
+        &credentials,
+    )?;
     Ok(SideBySide { inventory, unasked })
 }
 
@@ -310,6 +343,10 @@ pub async fn consent(
     writes: bool,
 ) -> Result<Done, FederateError> {
     let client = principal(azure, agent).await?;
+    let kind = client["@odata.type"].as_str().unwrap_or_default().to_ascii_lowercase();
+    if !kind.ends_with(".agentidentity") && !client["agentIdentityBlueprintId"].is_string() {
+        return Err(FederateError::NoAgent { client_id: agent.to_owned() });
+    }
     let resource = principal(azure, resource).await?;
     let id = |it: &Value| it["id"].as_str().unwrap_or_default().to_owned();
     let offered = resource["oauth2PermissionScopes"].as_array().into_iter().flatten();
@@ -340,6 +377,8 @@ async fn done(azure: &Azure, step: Option<delegation::Step>, writes: bool) -> Re
 pub enum FederateError {
     #[error("`{client_id}` is no agent blueprint of this tenant")]
     NoBlueprint { client_id: String },
+    #[error("`{client_id}` is no agent identity")]
+    NoAgent { client_id: String },
     #[error("this tenant has no service principal of client id `{client_id}`")]
     NoPrincipal { client_id: String },
     #[error("the resource has no scope `{scope}`")]
@@ -360,6 +399,9 @@ impl Hint for FederateError {
             Self::Desired(error) => error.hint(),
             Self::NoBlueprint { .. } => {
                 Some("pass the client id of the blueprint, not of an agent identity".to_owned())
+            }
+            Self::NoAgent { .. } => {
+                Some("pass the client id of an agent identity, not of its blueprint".to_owned())
             }
             Self::NoPrincipal { .. } => {
                 Some("compare it, and the tenant that you have signed in to: `az account show`".to_owned())

@@ -5,10 +5,11 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use serde_json::Value;
-use tokio::task::spawn_blocking;
+use tokio::{task::spawn_blocking, time::timeout};
 
 use crate::{
     blocking,
@@ -21,6 +22,8 @@ use crate::{
     token_endpoint::{TokenEndpoint, TokenEndpointError},
 };
 
+/// Longest wait for the Azure CLI, which takes two seconds.
+const AZURE_CLI: Duration = Duration::from_mins(1);
 /// Largest token file, in bytes.
 const MAX_TOKEN: u64 = 64 * 1024;
 /// Where the managed identity of a virtual machine answers.
@@ -67,7 +70,9 @@ impl SignIn {
 async fn from_file(path: &Path) -> Result<Token, SignInError> {
     let text = blocking::read(path, MAX_TOKEN).await;
     let text = text.map_err(|source| SignInError::TokenFile { path: path.to_owned(), source })?;
-    Ok(Token::new(String::from_utf8_lossy(&text).trim().to_owned()))
+    let token = Token::new(String::from_utf8_lossy(&text).trim().to_owned());
+    let is_one = !token.as_str().is_empty() && token.as_str().chars().all(|it| it.is_ascii_graphic());
+    if is_one { Ok(token) } else { Err(SignInError::NotAToken { path: path.to_owned() }) }
 }
 
 async fn from_entra(
@@ -92,11 +97,13 @@ async fn from_azure_cli(scope: &str, tenant: Option<String>) -> Result<Token, Si
     if let Some(tenant) = tenant {
         command.args(["--tenant", &tenant]);
     }
-    let output = spawn_blocking(move || command.output()).await.expect("running a program does not panic");
-    let output = output.map_err(SignInError::NoAzureCli)?;
+    let output = timeout(AZURE_CLI, spawn_blocking(move || command.output())).await;
+    let output = output.map_err(|_| SignInError::AzureCli { said: "it does not end".to_owned() })?;
+    let output = output.expect("running a program does not panic").map_err(SignInError::NoAzureCli)?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        let line = said.lines().find(|it| it.starts_with("ERROR")).or_else(|| said.lines().next());
+        let lines = || said.lines().map(str::trim).filter(|it| !it.is_empty());
+        let line = lines().find(|it| it.starts_with("ERROR")).or_else(|| lines().last());
         return Err(SignInError::AzureCli { said: brief(line.unwrap_or("nothing")).into_owned() });
     }
     access_token(&output.stdout, "accessToken")
@@ -137,6 +144,8 @@ pub enum SignInError {
     AzureCli { said: String },
     #[error("cannot read the token in `{path}`", path = path.display())]
     TokenFile { path: PathBuf, source: io::Error },
+    #[error("`{path}` does not hold one token and nothing else", path = path.display())]
+    NotAToken { path: PathBuf },
     #[error("Microsoft Entra refuses the sign-in: AADSTS{}: {}", .0.code, .0.text)]
     Refused(Refusal),
     #[error("the token of `--graph-token` is for Microsoft Graph, and managed identities are elsewhere")]
@@ -167,9 +176,13 @@ impl Hint for SignInError {
                 `AZURE_CLIENT_ID` and `AZURE_FEDERATED_TOKEN_FILE`"
                 .to_owned(),
             Self::AzureCli { .. } => "run `az login`, and `az account show` to see as whom".to_owned(),
-            Self::TokenFile { .. } => {
+            Self::TokenFile { .. } | Self::NotAToken { .. } => {
                 "name a file with the token: in `AZURE_FEDERATED_TOKEN_FILE`, or as `--graph-token`"
                     .to_owned()
+            }
+            // The table speaks to those who send a token.
+            Self::Refused(refusal) if matches!(refusal.code, 7_000_215 | 7_000_222) => {
+                "set a valid `AZURE_CLIENT_SECRET`".to_owned()
             }
             Self::Refused(refusal) => {
                 let fix = explain(refusal.code).map(|row| row.fix);

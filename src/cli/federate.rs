@@ -1,12 +1,14 @@
 //! `signpost federate`.
 
+use std::collections::BTreeSet;
+
 use clap::Subcommand;
 
 use super::{Failure, Output, block_on, confirm::Confirm, eprint, error_report::ExitStatus, print};
 use crate::{
     app::federate::{self, Applied, Done, FederateError, IdentityName, Planned, Progress, RemovalWish, Wish},
     core::federation::{
-        Change, DesiredCredential, Stop, Write,
+        Change, DesiredCredential, Removal, Stop, Write,
         delegation::{ACCESS_AS_USER, MICROSOFT_GRAPH},
     },
 };
@@ -27,7 +29,7 @@ Examples:
   signpost federate apply --client-id $CLIENT --moved-from https://old.example.com/c1 \\
     --issuer https://oidc.example.com/c1
 
-Signs in with the Azure CLI; else as the environment says (`--sign-in`).
+Signs in as the environment says, else with the Azure CLI (`--sign-in`).
 Exit codes: 0 everything is as it should be; 1 it is not; 2 error.")]
 pub(super) enum FederateVerb {
     /// Show what `apply` would write
@@ -37,11 +39,11 @@ pub(super) enum FederateVerb {
         #[command(flatten)]
         common: CommonFlags,
     },
-    /// Write what is missing; leave everything else alone
+    /// Write what is missing, and correct audiences; leave everything else alone
     Apply {
         #[command(flatten)]
         wish: WishFlags,
-        /// Do not ask before credentials are removed
+        /// Do not ask before credentials are removed or corrected
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
@@ -53,9 +55,9 @@ pub(super) enum FederateVerb {
         identity: IdentityFlags,
         #[command(flatten)]
         cluster: ClusterFlags,
-        /// Issuer of the cluster's tokens [default: what the cluster says]
-        #[arg(long, value_name = "URL")]
-        issuer: Option<String>,
+        /// Audience of the cluster's tokens [default: what the cloud recommends]
+        #[arg(long, value_name = "A", requires = "cluster")]
+        audience: Option<String>,
         #[command(flatten)]
         common: CommonFlags,
     },
@@ -92,6 +94,8 @@ pub(super) enum FederateVerb {
         /// Object id of the only user that this is for [default: all users]
         #[arg(long, value_name = "ID")]
         user: Option<String>,
+        #[command(flatten)]
+        confirm: Confirm,
         #[command(flatten)]
         delegation: DelegationFlags,
     },
@@ -163,12 +167,16 @@ pub(super) fn run(verb: FederateVerb) -> Result<ExitStatus, Failure> {
     match verb {
         FederateVerb::Plan { wish, common } => carry_out(&wish, &common, None),
         FederateVerb::Apply { wish, yes, common } => carry_out(&wish, &common, Some(&Confirm::new(yes))),
-        FederateVerb::List { identity, cluster, issuer, common } => {
-            list(&identity, &cluster, issuer, &common)
+        FederateVerb::List { identity, cluster, audience, common } => {
+            list(&identity, &cluster, audience, &common)
         }
         FederateVerb::Remove { identity, which, confirm, common } => {
             let removal = match which.selection.moved_from {
-                Some(from) => RemovalWish::MovedAway { from, to: which.moved_to.expect("clap demands both") },
+                Some(from) => {
+                    let to = which.moved_to.expect("clap demands both");
+                    is_move(&from, &to)?;
+                    RemovalWish::MovedAway { from, to }
+                }
                 None => RemovalWish::Named(which.selection.name),
             };
             let identity = identity.required()?;
@@ -183,11 +191,21 @@ pub(super) fn run(verb: FederateVerb) -> Result<ExitStatus, Failure> {
                 format!("a client of the user asks for the scope `api://{client_id}/{ACCESS_AS_USER}`");
             Ok(delegation.tell(&format!("agent blueprint {client_id}"), &done, &next))
         }
-        FederateVerb::Consent { agent, scope, resource, user, delegation } => {
+        FederateVerb::Consent { agent, scope, resource, user, confirm, delegation } => {
             let azure = delegation.common.sign_in.connect()?;
-            let scopes = scope.iter().flat_map(|it| it.split_whitespace()).map(str::to_owned).collect();
+            let scopes: BTreeSet<_> =
+                scope.iter().flat_map(|it| it.split_whitespace()).map(str::to_owned).collect();
+            if scopes.is_empty() {
+                return Err(Failure::plain("no scope is named", "name one, such as `--scope User.Read`"));
+            }
             for id in [&agent, &resource].into_iter().chain(&user) {
                 flags::id(id)?;
+            }
+            let named = scopes.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+            let for_all =
+                format!("agent identity {agent} may act with {named} on behalf of every user of the tenant");
+            if user.is_none() && !delegation.dry_run && !confirm.is_given(&for_all)? {
+                return Ok(ExitStatus::Negative);
             }
             let done = federate::consent(&azure, &agent, &resource, scopes, user, !delegation.dry_run);
             let next = format!("try it: `signpost exchange on-behalf-of --agent {agent} --user-token FILE`");
@@ -197,6 +215,17 @@ pub(super) fn run(verb: FederateVerb) -> Result<ExitStatus, Failure> {
     }
 }
 
+/// Refuses a move to where it began.
+fn is_move(from: &str, to: &str) -> Result<(), Failure> {
+    if from == to {
+        return Err(Failure::plain(
+            "the issuer is the same before and after",
+            "pass its old URL as `--moved-from`",
+        ));
+    }
+    Ok(())
+}
+
 /// Plans, and with a confirmation applies.
 fn carry_out(
     flags: &WishFlags,
@@ -204,9 +233,22 @@ fn carry_out(
     confirm: Option<&Confirm>,
 ) -> Result<ExitStatus, Failure> {
     let wishes = if flags.cluster.cluster {
-        let cluster = block_on(flags.cluster.read(flags.trust.issuer.clone()))?;
+        let cluster = block_on(flags.cluster.read())?;
+        if let Some(issuer) = flags.trust.issuer.as_ref().filter(|it| **it != cluster.issuer) {
+            return Err(Failure::plain(
+                &format!("the issuer of this cluster is `{}`, not `{issuer}`", cluster.issuer),
+                "leave out `--issuer` and `SIGNPOST_ISSUER`, or correct `--service-account-issuer` of kube-apiserver",
+            ));
+        }
         let audience = flags.trust.audience(common.sign_in.cloud());
-        let wishes = federate::wishes(&cluster, &audience, flags.remove_dangling)?;
+        let only = flags.identity.client_id()?;
+        let wishes = federate::wishes(&cluster, &audience, only.as_deref(), flags.remove_dangling)?;
+        for account in cluster.accounts.iter().filter(|it| it.client_id.is_none()) {
+            eprint(&format!(
+                "left out: service account `{}` names no identity, and has labelled pods",
+                account.account
+            ));
+        }
         if wishes.is_empty() {
             return Err(Failure::plain(
                 "no service account names an identity",
@@ -230,13 +272,14 @@ fn settle(wishes: &[Wish], common: &CommonFlags, confirm: Option<&Confirm>) -> R
             let planned = federate::planned(&azure, wish).await;
             outcomes.push(Outcome { identity: wish.identity.clone(), planned, applied: None });
         }
-        let removals: Vec<_> = outcomes.iter().flat_map(Outcome::removals).collect();
+        let taken: Vec<_> = outcomes.iter().flat_map(Outcome::taken_away).collect();
         let may_write = match confirm {
             None => false,
-            Some(_) if removals.is_empty() => true,
+            Some(_) if taken.is_empty() => true,
             Some(confirm) => confirm.is_given(&format!(
-                "removes {}: tokens of their service accounts are refused from then on",
-                removals.join(", ")
+                "{}\nWhat is removed or corrected here is refused from then on: {}.\nNothing is written without a yes.",
+                text::outcomes(&outcomes).trim_end(),
+                taken.join(", ")
             ))?,
         };
         for outcome in outcomes.iter_mut().filter(|_| may_write) {
@@ -280,12 +323,14 @@ fn exit(outcomes: &[Outcome]) -> ExitStatus {
 }
 
 impl Outcome {
-    /// The names of the credentials that would be removed.
-    fn removals(&self) -> Vec<String> {
+    /// The names of the credentials that would be removed or get another audience: some tokens are refused then.
+    fn taken_away(&self) -> Vec<String> {
         let changes = self.planned.iter().flat_map(|planned| &planned.plan.changes);
         let removed = changes.filter_map(|it| match it {
-            Change::Remove(removal) => Some(format!("`{}`", removal.name)),
-            _ => None,
+            Change::Remove(Removal { name, .. }) | Change::SetAudience { name, .. } => {
+                Some(format!("`{name}`"))
+            }
+            Change::Create(_) => None,
         });
         removed.collect()
     }
@@ -303,15 +348,15 @@ impl Outcome {
 fn list(
     identity: &IdentityFlags,
     cluster: &ClusterFlags,
-    issuer: Option<String>,
+    audience: Option<String>,
     common: &CommonFlags,
 ) -> Result<ExitStatus, Failure> {
     let azure = common.sign_in.connect()?;
     if cluster.cluster {
-        let audience = common.sign_in.cloud().audience();
+        let audience = audience.unwrap_or_else(|| common.sign_in.cloud().audience().to_owned());
         let (accounts, found) = block_on(async {
-            let accounts = cluster.read(issuer).await?;
-            let found = federate::side_by_side(&azure, &accounts, audience).await?;
+            let accounts = cluster.read().await?;
+            let found = federate::side_by_side(&azure, &accounts, &audience).await?;
             Ok::<_, FederateError>((accounts, found))
         })?;
         print(&match common.output {
@@ -355,6 +400,9 @@ impl WishFlags {
                 "pass the public URL of the cluster's keys as `--issuer`, or `--cluster` to take it from there",
             ));
         };
+        if let Some(from) = moved_from {
+            is_move(from, issuer)?;
+        }
         if service_account.is_empty() && moved_from.is_none() {
             return Err(Failure::plain(
                 "there is no service account to trust",

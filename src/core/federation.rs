@@ -90,6 +90,10 @@ pub enum Conflict {
     Changed { removal: Removal },
     /// A credential is desired and to be removed.
     Desired { removal: Removal },
+    /// Another desired credential has its name, or its issuer and subject with another audience.
+    Contradiction { credential: DesiredCredential },
+    /// A credential to change has a name that Entra gives to none.
+    OddName { name: String },
 }
 
 /// Compares what is desired with what is there.
@@ -108,10 +112,12 @@ pub fn plan(desired: &[DesiredCredential], present: &[Credential], removals: &BT
             Some(_) => plan.changes.push(Change::Remove(removal.clone())),
         }
     }
+    let (desired, contradictions) = without_contradictions(desired);
+    plan.conflicts.extend(contradictions);
     let removed = plan.changes.len();
     let stays = |it: &&Credential| !removals.contains(&Removal::of(it));
     let mut creations = 0;
-    for credential in desired {
+    for credential in &desired {
         match present.iter().filter(stays).find(|it| credential.is_met_by(it)) {
             Some(there) if there.audiences == [credential.audience.as_str()] => {
                 plan.unchanged.push(there.name.clone());
@@ -133,13 +139,37 @@ pub fn plan(desired: &[DesiredCredential], present: &[Credential], removals: &BT
             }
         }
     }
+    // What is written is addressed by its name.
+    let written = plan.changes.iter().filter_map(|change| match change {
+        Change::Create(_) => None,
+        Change::SetAudience { name, .. } => Some(name),
+        Change::Remove(removal) => Some(&removal.name),
+    });
+    let odd = written.filter(|name| !desired::is_name(name)).cloned();
+    plan.conflicts.extend(odd.map(|name| Conflict::OddName { name }).collect::<Vec<_>>());
     let wanted = present.len() - removed + creations;
     if creations > 0 && wanted > MAX_CREDENTIALS {
         plan.conflicts.push(Conflict::TooMany { there: present.len() - removed, wanted });
     }
     let others = present.iter().filter(stays).filter(|it| !desired.iter().any(|wanted| wanted.is_met_by(it)));
-    plan.others = others.map(|it| OtherCredential::of(it, desired)).collect();
+    plan.others = others.map(|it| OtherCredential::of(it, &desired)).collect();
     plan
+}
+
+/// One of each issuer and subject, since an identity can have no more; and those that contradict it.
+fn without_contradictions(desired: &[DesiredCredential]) -> (Vec<DesiredCredential>, Vec<Conflict>) {
+    let (mut kept, mut conflicts): (Vec<DesiredCredential>, Vec<_>) = (Vec::new(), Vec::new());
+    for credential in desired {
+        let same_trust =
+            kept.iter().find(|it| (&it.issuer, &it.subject) == (&credential.issuer, &credential.subject));
+        let same_name = kept.iter().find(|it| it.name == credential.name);
+        match (same_trust, same_name) {
+            (Some(first), _) if first.audience == credential.audience => {}
+            (None, None) => kept.push(credential.clone()),
+            _ => conflicts.push(Conflict::Contradiction { credential: credential.clone() }),
+        }
+    }
+    (kept, conflicts)
 }
 
 impl Plan {
@@ -161,31 +191,34 @@ impl Removal {
     }
 }
 
-/// The credentials of an issuer whose service account does not exist. Whoever creates that service account gets
-/// the identity.
+/// The credentials of an issuer whose service account does not exist, in a namespace or anywhere. Whoever creates
+/// that service account gets the identity.
 #[must_use]
 pub fn dangling(
     present: &[Credential],
     issuer: &str,
+    namespace: Option<&str>,
     accounts: &BTreeSet<ServiceAccount>,
 ) -> BTreeSet<Removal> {
     let of_issuer = present.iter().filter(|it| it.issuer == issuer);
     let lost = of_issuer.filter(|it| {
         let account = it.subject.as_deref().and_then(ServiceAccount::of_subject);
-        account.is_some_and(|account| !accounts.contains(&account))
+        account.is_some_and(|account| {
+            namespace.is_none_or(|it| it == account.namespace()) && !accounts.contains(&account)
+        })
     });
     lost.map(Removal::of).collect()
 }
 
-/// The credentials of an issuer that has moved, and those of its new place that must be there first.
-///
-/// A credential without its counterpart at `new` is in neither: its workloads would lose their identity.
+/// The credentials of an issuer that has moved and have their counterpart at the new one, and the names of those
+/// that have none: their workloads would lose their identity. One without a subject never has a counterpart.
 #[must_use]
 pub fn moved_away(present: &[Credential], old: &str, new: &str) -> (BTreeSet<Removal>, Vec<String>) {
     let has_counterpart = |it: &Credential| {
-        present.iter().any(|other| {
+        let is_it = |other: &Credential| {
             other.issuer == new && other.subject == it.subject && other.audiences == it.audiences
-        })
+        };
+        old != new && it.subject.is_some() && present.iter().any(is_it)
     };
     let (done, left): (Vec<_>, Vec<_>) =
         present.iter().filter(|it| it.issuer == old).partition(|it| has_counterpart(it));
@@ -239,6 +272,12 @@ impl fmt::Display for Conflict {
                 )
             }
             Self::Desired { removal } => write!(f, "`{}` is desired, and was to be removed", removal.name),
+            Self::Contradiction { credential } => write!(
+                f,
+                "`{}` with audience `{}` contradicts another desired credential",
+                credential.subject, credential.audience
+            ),
+            Self::OddName { name } => write!(f, "`{name}` is no name of a federated credential"),
         }
     }
 }
@@ -248,14 +287,19 @@ impl Conflict {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::NameTaken { credential, .. } => format!(
-                "pass another `--name`, or remove that one: `signpost federate remove --name {}`",
-                credential.name
+            Self::NameTaken { by, .. } => format!(
+                "pass another `--name`, or remove that one: `signpost federate remove --client-id ID --name {}`",
+                by.name
             ),
             Self::TooMany { .. } => {
                 "remove some: `signpost federate list` shows all; or use a second identity".to_owned()
             }
-            Self::Changed { .. } | Self::Desired { .. } => "look at it: `signpost federate list`".to_owned(),
+            Self::Contradiction { .. } => {
+                "an identity can trust an issuer and a subject once: leave one of the two out".to_owned()
+            }
+            Self::Changed { .. } | Self::Desired { .. } | Self::OddName { .. } => {
+                "look at it: `signpost federate list`".to_owned()
+            }
         }
     }
 }

@@ -224,14 +224,16 @@ fn a_blueprint_is_written_in_the_version_that_knows_it_and_its_agent_acts() {
     let told = stage.federate(&offer).expect_code(0);
     assert!(told.stdout.contains("nothing was written"), "{}", told.stdout);
 
-    let consent = ["consent", "--agent", AGENT, "--scope", "User.Read"];
+    let told = stage.federate(&["consent", "--agent", AGENT, "--scope", "User.Read"]).expect_code(2);
+    assert!(told.stderr.contains("on behalf of every user of the tenant"), "{}", told.stderr);
+    let consent = ["consent", "--agent", AGENT, "--yes", "--scope", "User.Read"];
     let told = stage.federate(&consent).expect_code(0);
     assert!(told.stdout.contains("added scope `User.Read`"), "{}", told.stdout);
     let told = stage.federate(&[&consent[..], &["--scope", "Mail.Read"]].concat()).expect_code(0);
     assert!(!told.stdout.contains("User.Read`") && told.stdout.contains("`Mail.Read`"), "{}", told.stdout);
     let grants = &stage.twin.directory()["oauth2_permission_grants"];
     assert_eq!(grants.as_array().expect("a list").len(), 1, "{grants}");
-    let told = stage.federate(&["consent", "--agent", AGENT, "--scope", "User.Reed"]).expect_code(2);
+    let told = stage.federate(&["consent", "--agent", AGENT, "--yes", "--scope", "User.Reed"]).expect_code(2);
     assert!(
         told.stderr.contains("no scope `User.Reed`") && told.stderr.contains("`User.Read`"),
         "{}",

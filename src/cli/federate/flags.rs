@@ -21,7 +21,7 @@ use crate::{
 #[command(next_help_heading = "Identity")]
 #[group(multiple = false)]
 pub(in crate::cli) struct IdentityFlags {
-    /// Client id of the application, managed identity or agent blueprint
+    /// Client id of the application, managed identity or agent blueprint; with `--cluster`, only this one
     #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     client_id: Option<String>,
 
@@ -37,7 +37,7 @@ pub(in crate::cli) struct TrustFlags {
     #[arg(long, value_name = "NS/NAME", conflicts_with = "cluster")]
     pub(super) service_account: Vec<ServiceAccount>,
 
-    /// Issuer of its tokens [default: with `--cluster`, what the cluster says]
+    /// Issuer of its tokens; with `--cluster` it is the cluster's own
     #[arg(long, value_name = "URL", env = "SIGNPOST_ISSUER", hide_env_values = true)]
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(super) issuer: Option<String>,
@@ -47,7 +47,7 @@ pub(in crate::cli) struct TrustFlags {
     pub(super) audience: Option<String>,
 
     /// Name of the credential [default: made from issuer and service account]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "cluster")]
     pub(super) name: Option<String>,
 
     /// Trust at `--issuer` whatever the identity trusts at this issuer, which has moved
@@ -59,7 +59,7 @@ pub(in crate::cli) struct TrustFlags {
 #[command(next_help_heading = "Service accounts of a cluster")]
 pub(in crate::cli) struct ClusterFlags {
     /// The service accounts with the annotation `azure.workload.identity/client-id`
-    #[arg(long, conflicts_with_all = ["client_id", "managed_identity"])]
+    #[arg(long, conflicts_with = "managed_identity")]
     pub(super) cluster: bool,
 
     /// Only those of this namespace
@@ -122,7 +122,7 @@ enum Method {
 impl IdentityFlags {
     pub(super) fn required(&self) -> Result<IdentityName, Failure> {
         if let Some(client_id) = &self.client_id {
-            return Ok(IdentityName::ClientId(id(client_id)?.to_owned()));
+            return Ok(IdentityName::ClientId(id(client_id)?.to_ascii_lowercase()));
         }
         self.managed_identity.clone().map(IdentityName::ManagedIdentity).ok_or_else(|| {
             Failure::plain(
@@ -133,6 +133,13 @@ impl IdentityFlags {
     }
 }
 
+impl IdentityFlags {
+    /// The client id, if one is given.
+    pub(super) fn client_id(&self) -> Result<Option<String>, Failure> {
+        self.client_id.as_deref().map(|it| Ok(id(it)?.to_ascii_lowercase())).transpose()
+    }
+}
+
 impl TrustFlags {
     pub(super) fn audience(&self, cloud: Cloud) -> String {
         self.audience.clone().unwrap_or_else(|| cloud.audience().to_owned())
@@ -140,8 +147,8 @@ impl TrustFlags {
 }
 
 impl ClusterFlags {
-    pub(super) async fn read(&self, issuer: Option<String>) -> Result<ClusterAccounts, FederateError> {
-        federate::in_cluster(self.source.0.clone(), self.namespace.as_deref(), issuer).await
+    pub(super) async fn read(&self) -> Result<ClusterAccounts, FederateError> {
+        federate::in_cluster(self.source.0.clone(), self.namespace.as_deref()).await
     }
 }
 

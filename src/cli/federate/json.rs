@@ -30,9 +30,12 @@ fn outcome(outcome: &Outcome) -> Value {
                 Holder::ManagedIdentity(_) => "managed_identity",
             });
             shown["plan"] = json!(planned.plan);
+            let kept = planned.kept.iter().map(|(name, why)| json!({"name": name, "reason": why}));
+            shown["kept"] = kept.collect();
             if let Some(applied) = &outcome.applied {
                 shown["written"] = json!(applied.written);
                 shown["stopped"] = json!(applied.stopped);
+                shown["left"] = json!(applied.left);
             }
         }
     }

@@ -7,8 +7,8 @@ use crate::{
     core::{
         entra::Credential,
         federation::{
-            AccountRow, Change, DesiredCredential, Holder, Inventory, NearMiss, OtherCredential, Plan, Stop,
-            Trust,
+            AccountRow, Change, Conflict, DesiredCredential, Holder, Inventory, NearMiss, OtherCredential,
+            Plan, Stop, Trust,
         },
         text::{
             Hint as _,
@@ -38,6 +38,13 @@ fn outcome(outcome: &Outcome) -> String {
     };
     let mut text = format!("{}\n", heading(&outcome.identity, &planned.holder));
     text += &plan(&planned.plan);
+    // What was settled when the plan was made may be contradicted since.
+    let since = outcome.applied.as_ref().and_then(|applied| applied.left.as_ref());
+    for conflict in since.iter().flat_map(|left| &left.conflicts) {
+        if !planned.plan.conflicts.contains(conflict) {
+            text += &self::conflict(conflict);
+        }
+    }
     for (name, why) in &planned.kept {
         text += &format!("{INDENT}keep     {}: {why}\n", printable(name));
     }
@@ -89,16 +96,9 @@ fn plan(plan: &Plan) -> String {
     for name in &plan.unchanged {
         text += &format!("{INDENT}there    {}\n", printable(name));
     }
-    for conflict in &plan.conflicts {
-        text += &format!(
-            "{INDENT}conflict {}\n{INDENT}  hint: {}\n",
-            printable(&conflict.to_string()),
-            conflict.hint()
-        );
-    }
+    text += &plan.conflicts.iter().map(conflict).collect::<String>();
     for other in plan.others.iter().filter(|it| !it.nearly.is_empty()) {
-        text +=
-            &format!("{INDENT}nearly   {}: it stays, and trusts no token of yours\n", printable(&other.name));
+        text += &format!("{INDENT}nearly   {}: another one, which stays\n", printable(&other.name));
         text += &near_misses(&other.nearly);
     }
     let others = plan.others.iter().filter(|it| it.nearly.is_empty()).count();
@@ -106,6 +106,11 @@ fn plan(plan: &Plan) -> String {
         text += &format!("{INDENT}others   {others}, which stay as they are\n");
     }
     text
+}
+
+fn conflict(conflict: &Conflict) -> String {
+    let (what, hint) = (conflict.to_string(), conflict.hint());
+    format!("{INDENT}conflict {}\n{INDENT}  hint: {}\n", printable(&what), printable(&hint))
 }
 
 fn members(credential: &DesiredCredential) -> String {
@@ -149,7 +154,7 @@ fn verdict(planned: &Planned, applied: Option<&Applied>) -> String {
     match &applied.stopped {
         None if written == 0 => format!("{INDENT}everything was as it should be; nothing was written\n"),
         None => format!(
-            "{INDENT}done: {written} written. Entra may need some minutes until it honours them everywhere\n"
+            "{INDENT}done: {written} written. Entra may need some minutes until it knows everywhere\n"
         ),
         Some(Stop::Conflicts) => {
             format!("{INDENT}{written} written, the rest not: settle the conflicts first\n")
@@ -184,7 +189,7 @@ pub(super) fn credentials(credentials: &[Credential]) -> String {
     }
     let head = ["NAME", "SUBJECT", "ISSUER", "AUDIENCE"].map(str::to_owned);
     let rows = credentials.iter().map(|it| {
-        let subject = it.subject.as_deref().or(it.expression()).unwrap_or_default();
+        let subject = it.subject.as_deref().or(it.expression()).unwrap_or("(an expression)");
         let cells = [it.name.as_str(), subject, &redact(&it.issuer), &it.audiences.join(", ")];
         cells.map(|cell| printable(cell).into_owned())
     });

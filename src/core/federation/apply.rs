@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::{Change, DesiredCredential, Pace, Plan, Removal, plan};
+use super::{Change, DesiredCredential, MAX_CREDENTIALS, Pace, Plan, Removal, plan};
 use crate::core::entra::Credential;
 
 /// Attempts without any progress after which it stops.
@@ -17,10 +17,10 @@ const MAX_ATTEMPTS: u32 = 8;
 const MAX_WAIT: SignedDuration = SignedDuration::from_secs(60);
 /// Longest wait that a service may demand.
 const MAX_RETRY_AFTER: SignedDuration = SignedDuration::from_mins(10);
-/// How long a list may lag behind a write: Microsoft Graph is eventually consistent.
-const LAG: SignedDuration = SignedDuration::from_mins(2);
-
-const BUSY: &str = "the service is busy";
+/// Most writes: more than twice as many as an identity has room for, so somebody else undoes them.
+const MAX_WRITES: usize = 3 * MAX_CREDENTIALS;
+/// How old a list may be when a credential is changed or removed by its name, which may be another's by now.
+const FRESH: SignedDuration = SignedDuration::from_secs(2);
 
 /// The credentials of one identity on their way to what is desired.
 pub struct Application {
@@ -29,7 +29,12 @@ pub struct Application {
     pace: Pace,
     /// As far as is known; `None`: to be listed.
     present: Option<Vec<Credential>>,
+    listed_at: Timestamp,
     not_before: Timestamp,
+    /// The wait that ends at `not_before`. A clock that is set back makes no wait longer.
+    wait: SignedDuration,
+    /// A write whose answer was lost.
+    unsure: Option<Write>,
     /// Since the last write that succeeded.
     attempts: u32,
     written: Vec<(Timestamp, Write)>,
@@ -64,6 +69,7 @@ pub enum ServiceAnswer {
     /// There are too many requests, or the service is unwell.
     Busy {
         retry_after: Option<SignedDuration>,
+        message: String,
     },
     /// Somebody else writes, has written or has deleted, or what was made a moment ago is not known everywhere.
     Conflict {
@@ -100,7 +106,10 @@ impl Application {
             removals,
             pace,
             present: None,
+            listed_at: Timestamp::UNIX_EPOCH,
             not_before: Timestamp::UNIX_EPOCH,
+            wait: SignedDuration::ZERO,
+            unsure: None,
             attempts: 0,
             written: Vec::new(),
             stopped: None,
@@ -123,30 +132,46 @@ impl Application {
         if let Some(stop) = &self.stopped {
             return Work::Stopped(stop.clone());
         }
-        let Some(plan) = self.plan() else {
-            return if now < self.not_before { Work::WaitUntil(self.not_before) } else { Work::List };
-        };
-        if !plan.conflicts.is_empty() {
+        let until = self.not_before.min(later(now, self.wait));
+        let plan = self.plan();
+        if plan.as_ref().is_some_and(|plan| !plan.conflicts.is_empty()) {
             return Work::Stopped(Stop::Conflicts);
         }
-        match plan.changes.first() {
-            None => Work::Done,
-            Some(_) if now < self.not_before => Work::WaitUntil(self.not_before),
-            Some(change) => Work::Write(Write::of(change)),
+        let change = plan.as_ref().map(|plan| plan.changes.first());
+        match change {
+            Some(None) => Work::Done,
+            None | Some(Some(_)) if now < until => Work::WaitUntil(until),
+            None => Work::List,
+            Some(Some(Change::SetAudience { .. } | Change::Remove(_))) if !self.is_fresh(now) => Work::List,
+            Some(Some(change)) => Work::Write(Write::of(change)),
         }
+    }
+
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        self.listed_at <= now && now.duration_since(self.listed_at) <= FRESH
     }
 
     /// Takes an answer to what [`Self::next`] said.
     pub fn record(&mut self, work: &Work, answer: ServiceAnswer, now: Timestamp) {
         match (work, answer) {
-            (_, ServiceAnswer::Listed(listed)) => self.present = Some(self.with_own_writes(listed, now)),
+            (_, ServiceAnswer::Listed(listed)) => {
+                if let Some(write) = self.unsure.take().filter(|it| it.is_done_in(&listed)) {
+                    self.written.push((now, write));
+                }
+                self.present = Some(self.with_own_writes(listed, now));
+                self.listed_at = now;
+            }
             (Work::Write(write), ServiceAnswer::Done) => {
                 if let Some(present) = &mut self.present {
                     write.apply_to(present);
                 }
                 self.written.push((now, write.clone()));
                 self.attempts = 0;
-                self.not_before = later(now, self.pace.between_writes());
+                self.wait_for(self.pace.between_writes(), now);
+                if self.written.len() > MAX_WRITES {
+                    let message = "somebody else undoes what is written".to_owned();
+                    self.stopped = Some(Stop::NoProgress { message });
+                }
             }
             (_, ServiceAnswer::Done) => {}
             (_, ServiceAnswer::Refused { message, hint }) => {
@@ -156,9 +181,13 @@ impl Application {
             (Work::List, ServiceAnswer::Conflict { message }) if self.written.is_empty() => {
                 self.stopped = Some(Stop::Refused { message, hint: None });
             }
-            (_, ServiceAnswer::Busy { retry_after }) => self.again(BUSY.to_owned(), retry_after, now),
-            (_, ServiceAnswer::Conflict { message } | ServiceAnswer::NoAnswer { reason: message }) => {
-                self.again(message, None, now);
+            (_, ServiceAnswer::Busy { retry_after, message }) => self.again(message, retry_after, now),
+            (_, ServiceAnswer::Conflict { message }) => self.again(message, None, now),
+            (work, ServiceAnswer::NoAnswer { reason }) => {
+                if let Work::Write(write) = work {
+                    self.unsure = Some(write.clone());
+                }
+                self.again(reason, None, now);
             }
         }
     }
@@ -173,13 +202,17 @@ impl Application {
         self.present = None;
         let backoff = SignedDuration::from_secs(1 << self.attempts).min(MAX_WAIT);
         let wait = retry_after.map_or(backoff, |demanded| demanded.clamp(backoff, MAX_RETRY_AFTER));
-        self.not_before = later(now, wait.max(self.pace.between_writes()));
+        self.wait_for(wait.max(self.pace.between_writes()), now);
+    }
+
+    fn wait_for(&mut self, wait: SignedDuration, now: Timestamp) {
+        (self.wait, self.not_before) = (wait, later(now, wait));
     }
 
     /// A list may lag behind what was written a moment ago.
     fn with_own_writes(&self, mut listed: Vec<Credential>, now: Timestamp) -> Vec<Credential> {
         for (at, write) in &self.written {
-            if now.duration_since(*at) < LAG {
+            if now.duration_since(*at) < self.pace.lag() {
                 write.apply_to(&mut listed);
             }
         }
@@ -192,8 +225,9 @@ impl ServiceAnswer {
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::Busy { .. } => Some(BUSY),
-            Self::Conflict { message } | Self::Refused { message, .. } => Some(message),
+            Self::Busy { message, .. } | Self::Conflict { message } | Self::Refused { message, .. } => {
+                Some(message)
+            }
             Self::NoAnswer { reason } => Some(reason),
             Self::Done | Self::Listed(_) => None,
         }
@@ -208,6 +242,16 @@ impl Write {
                 Self::Update(DesiredCredential { name: name.clone(), ..credential.clone() })
             }
             Change::Remove(removal) => Self::Delete(removal.name.clone()),
+        }
+    }
+
+    /// Whether a list shows what it was to do.
+    fn is_done_in(&self, listed: &[Credential]) -> bool {
+        match self {
+            Self::Create(wanted) | Self::Update(wanted) => listed.iter().any(|it| {
+                it.name == wanted.name && wanted.is_met_by(it) && it.audiences == [wanted.audience.as_str()]
+            }),
+            Self::Delete(name) => listed.iter().all(|it| it.name != *name),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::core::{
     jose::{issuer::Issuer, publication::sha256_hex},
     service_account::ServiceAccount,
     text::{Hint, redaction::brief},
-    verification::{Difference, Kind},
+    verification::{Difference, Kind, is_public_url},
 };
 
 /// A federated credential that should exist.
@@ -76,6 +76,9 @@ impl DesiredCredential {
         for (member, text) in
             [("issuer", &self.issuer), ("subject", &self.subject), ("audience", &self.audience)]
         {
+            if text.trim() != *text {
+                return Err(InvalidDesired::Space { member });
+            }
             let characters = text.chars().count();
             if characters > MAX_TEXT || characters == 0 {
                 return Err(InvalidDesired::Length { member, characters });
@@ -84,10 +87,10 @@ impl DesiredCredential {
         let invalid =
             |reason: String| InvalidDesired::Issuer { issuer: brief(&self.issuer).into_owned(), reason };
         let issuer = Issuer::parse(&self.issuer).map_err(|error| invalid(error.to_string()))?;
-        if issuer.is_loopback() || !self.issuer.starts_with("https://") {
+        let host = url::Url::parse(&self.issuer).ok().and_then(|url| Some(url.host_str()?.to_owned()));
+        if issuer.is_loopback() || !is_public_url(&self.issuer) {
             return Err(invalid("Entra reads the documents of public https URLs only".to_owned()));
         }
-        let host = url::Url::parse(&self.issuer).ok().and_then(|url| Some(url.host_str()?.to_owned()));
         if host.is_some_and(|host| Cloud::of_host(&host).is_some()) {
             return Err(invalid("it is Entra itself".to_owned()));
         }
@@ -127,7 +130,7 @@ fn usual_name(text: &str, issuer: &str, subject: &str) -> String {
 }
 
 /// Source: the pattern of `federatedIdentityCredentials` in Azure Resource Manager.
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     NAME_LENGTH.contains(&name.chars().count())
         && name.starts_with(|it: char| it.is_ascii_alphanumeric())
         && name.chars().all(|it| it.is_ascii_alphanumeric() || it == '-' || it == '_')
@@ -139,6 +142,8 @@ pub enum InvalidDesired {
     Name { name: String },
     #[error("the {member} has {characters} characters, expected 1 to {MAX_TEXT}")]
     Length { member: &'static str, characters: usize },
+    #[error("the {member} begins or ends with white space")]
+    Space { member: &'static str },
     #[error("`{issuer}` cannot be the issuer of a federated credential: {reason}")]
     Issuer { issuer: String, reason: String },
 }
@@ -148,6 +153,7 @@ impl Hint for InvalidDesired {
         let hint = match self {
             Self::Name { .. } => "leave out `--name`: one is made from the service account",
             Self::Length { .. } => "shorten it",
+            Self::Space { .. } => "remove it: Entra compares every character",
             Self::Issuer { .. } => "pass the public URL of the cluster's keys as `--issuer`",
         };
         Some(hint.to_owned())

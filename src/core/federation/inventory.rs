@@ -76,7 +76,9 @@ impl Account {
         let own: Vec<_> = pods.iter().filter(|pod| pod.service_account() == account.name()).collect();
         let labelled =
             own.iter().filter(|pod| pod.metadata.labels.get(USE).is_some_and(|it| it == "true")).count();
-        let client_id = annotations.get(CLIENT_ID).map(|it| it.trim().to_owned()).filter(|it| !it.is_empty());
+        // The same in upper case.
+        let client_id =
+            annotations.get(CLIENT_ID).map(|it| it.trim().to_ascii_lowercase()).filter(|it| !it.is_empty());
         (client_id.is_some() || labelled > 0).then(|| Self {
             account: account.clone(),
             client_id,
@@ -104,6 +106,7 @@ pub fn inventory(
     issuer: &str,
     audience: &str,
     accounts: &[Account],
+    namespace: Option<&str>,
     every_account: &BTreeSet<ServiceAccount>,
     credentials: &BTreeMap<String, Vec<Credential>>,
 ) -> Result<Inventory, super::InvalidDesired> {
@@ -124,7 +127,7 @@ pub fn inventory(
         inventory.accounts.push(AccountRow { account: account.clone(), trust });
     }
     for (id, present) in credentials {
-        let dangling = super::dangling(present, issuer, every_account);
+        let dangling = super::dangling(present, issuer, namespace, every_account);
         let is_dangling = |name: &str| dangling.iter().any(|it| it.name == name);
         let wanted = desired.get(id.as_str()).map_or(&[][..], Vec::as_slice);
         let others: Vec<_> = plan(wanted, present, &BTreeSet::new()).others;

@@ -28,4 +28,12 @@ impl Pace {
             Self::EveryFourSeconds => SignedDuration::from_secs(4),
         }
     }
+
+    /// How long a list may lag behind a write: Microsoft Graph is eventually consistent.
+    pub(super) fn lag(self) -> SignedDuration {
+        match self {
+            Self::Sequential => SignedDuration::from_mins(2),
+            Self::EveryFourSeconds => SignedDuration::ZERO,
+        }
+    }
 }

@@ -48,7 +48,7 @@ impl ServiceError {
         let is_there =
             self.code == "Request_MultipleObjectsWithSameKeyValue" || self.message.contains("already exists");
         match self.status {
-            429 | 500..=599 => ServiceAnswer::Busy { retry_after: self.retry_after },
+            429 | 500..=599 => ServiceAnswer::Busy { retry_after: self.retry_after, message },
             // Somebody else writes; or what was made a moment ago is not known everywhere.
             404 | 409 | 412 => ServiceAnswer::Conflict { message },
             400 if is_there => ServiceAnswer::Conflict { message },
@@ -74,7 +74,9 @@ impl ServiceError {
     pub fn hint(&self) -> Option<String> {
         let is = |code: &str| self.code.eq_ignore_ascii_case(code);
         let hint = match self.status {
-            401 => "sign in again: `az login`, to the tenant of the identity",
+            401 => {
+                "sign in again, to the tenant of the identity: `az login`, or a new token for `--graph-token`"
+            }
             403 if is("Authorization_RequestDenied") => {
                 "become an owner of the application, or have an administrator grant `Application.ReadWrite.OwnedBy`; for a \
                  blueprint `AgentIdentityBlueprint.AddRemoveCreds.All`, to another client than the Azure CLI, whose \
@@ -90,6 +92,13 @@ impl ServiceError {
             405 => {
                 "the region of this managed identity has no federated credentials: use one in another region"
             }
+            429 | 500..=599 => match self.retry_after {
+                Some(after) => {
+                    return Some(format!("the service is busy: try again in {} s", after.as_secs()));
+                }
+                None => "the service is busy: try again in a minute",
+            },
+            300..=399 => "a proxy or gateway has answered: ask from another network, or let it pass",
             409 => "somebody else writes to this identity: run it again",
             _ => return None,
         };

@@ -109,6 +109,14 @@ fn conflicts_are_told_and_nothing_is_written() {
     let told =
         plan(std::slice::from_ref(&app), std::slice::from_ref(&wanted), &BTreeSet::from([removal.clone()]));
     assert_eq!(told.conflicts, [Conflict::Desired { removal: removal.clone() }]);
+    let other = DesiredCredential { audience: "api://other".to_owned(), ..app.clone() };
+    let told = plan(&[app.clone(), other.clone()], &[], &none());
+    assert_eq!(told.conflicts, [Conflict::Contradiction { credential: other }]);
+    let named = DesiredCredential { name: "mine".to_owned(), ..app.clone() };
+    assert_eq!(plan(&[named.clone(), app.clone()], &[], &none()).changes, [Change::Create(named)]);
+    let odd = credential("../../x?y=", OLD, "subject", AUDIENCE);
+    let told = plan(&[], std::slice::from_ref(&odd), &BTreeSet::from([Removal::of(&odd)]));
+    assert_eq!(told.conflicts, [Conflict::OddName { name: odd.name }]);
     let edited = Credential { issuer: OLD.to_owned(), ..wanted };
     let told = plan(&[], &[edited], &BTreeSet::from([removal.clone()]));
     assert_eq!(told.conflicts, [Conflict::Changed { removal }], "somebody has made it another");
@@ -127,9 +135,14 @@ fn names_are_those_that_entra_accepts_and_follow_from_what_they_trust() {
         let made = DesiredCredential::of_account(ISSUER, &account("app"), AUDIENCE, Some(name));
         assert!(matches!(made, Err(InvalidDesired::Name { .. })), "{name}");
     }
-    for issuer in
-        ["http://oidc.example.com", "https://127.0.0.1:8443", "https://login.microsoftonline.com/x", "x"]
-    {
+    for issuer in [
+        "https://kubernetes.default.svc.cluster.local",
+        "https://10.0.0.1",
+        "http://oidc.example.com",
+        "https://127.0.0.1:8443",
+        "https://login.microsoftonline.com/x",
+        "x",
+    ] {
         let made = DesiredCredential::of_account(issuer, &account("app"), AUDIENCE, None);
         assert!(matches!(made, Err(InvalidDesired::Issuer { .. })), "{issuer}");
     }
@@ -142,6 +155,14 @@ fn a_moved_issuer_gets_its_credentials_before_the_old_ones_go() {
         credential("web", OLD, "system:serviceaccount:team:web", AUDIENCE),
         credential("app-new", ISSUER, "system:serviceaccount:team:app", AUDIENCE),
     ];
+    assert!(moved_away(&present, OLD, OLD).0.is_empty(), "nothing is its own counterpart");
+    let flexible =
+        ["a", "b"].map(|name| Credential { subject: None, ..credential(name, name, "", AUDIENCE) });
+    assert_eq!(
+        moved_away(&flexible, "a", "b"),
+        (BTreeSet::new(), vec!["a".to_owned()]),
+        "no subject, no counterpart"
+    );
     let (gone, left) = moved_away(&present, OLD, ISSUER);
     assert_eq!(gone.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["app"]);
     assert_eq!(left, ["web"], "it has no counterpart yet");
@@ -162,7 +183,9 @@ fn a_credential_dangles_only_if_its_service_account_is_of_this_issuer_and_gone()
         credential("elsewhere", OLD, "system:serviceaccount:team:gone", AUDIENCE),
         credential("pipeline", ISSUER, "repo:team/app:ref:refs/heads/main", AUDIENCE),
     ];
-    let found = dangling(&present, ISSUER, &BTreeSet::from([account("app")]));
+    let elsewhere = dangling(&present, ISSUER, Some("other"), &BTreeSet::new());
+    assert!(elsewhere.is_empty(), "other namespaces were not looked at");
+    let found = dangling(&present, ISSUER, None, &BTreeSet::from([account("app")]));
     assert_eq!(found.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["gone"]);
 }
 
@@ -191,7 +214,7 @@ fn a_cluster_and_its_identities_are_set_side_by_side() {
             credential("pipeline", "https://ci.example.com", "repo:x", AUDIENCE),
         ],
     )]);
-    let found = inventory(ISSUER, AUDIENCE, &accounts, &every, &credentials).expect("valid");
+    let found = inventory(ISSUER, AUDIENCE, &accounts, None, &every, &credentials).expect("valid");
     let trust: Vec<_> = found
         .accounts
         .iter()
@@ -223,7 +246,7 @@ fn a_refusal_stops_at_once_and_a_busy_service_after_some_attempts() {
     let refused = ServiceAnswer::Refused { message: "no".to_owned(), hint: None };
     let stop = stopped(&mut begin(), Timestamp::UNIX_EPOCH, &refused);
     assert_eq!(stop, Some(Stop::Refused { message: "no".to_owned(), hint: None }));
-    let busy = ServiceAnswer::Busy { retry_after: None };
+    let busy = ServiceAnswer::Busy { retry_after: None, message: "busy".to_owned() };
     let stop = stopped(&mut begin(), Timestamp::UNIX_EPOCH, &busy);
     assert!(matches!(stop, Some(Stop::NoProgress { .. })));
 }
@@ -235,8 +258,52 @@ fn what_the_service_demands_is_waited_for() {
     application.record(&Work::List, ServiceAnswer::Listed(Vec::new()), now);
     let work = application.next(now);
     let retry_after = Some(SignedDuration::from_secs(17));
-    application.record(&work, ServiceAnswer::Busy { retry_after }, now);
+    application.record(&work, ServiceAnswer::Busy { retry_after, message: "busy".to_owned() }, now);
     let until = now.checked_add(SignedDuration::from_secs(17)).expect("in range");
     assert_eq!(application.next(now), Work::WaitUntil(until));
     assert_eq!(application.next(until), Work::List);
+}
+
+#[test]
+fn a_name_is_looked_at_again_just_before_it_is_written_to() {
+    let there = credential("one", OLD, "subject", AUDIENCE);
+    let removals = BTreeSet::from([Removal::of(&there)]);
+    let mut application = Application::new(Vec::new(), removals, Pace::Sequential);
+    let now = Timestamp::UNIX_EPOCH.checked_add(SignedDuration::from_hours(9)).expect("in range");
+    application.record(&Work::List, ServiceAnswer::Listed(vec![there.clone()]), now);
+    assert_eq!(application.next(now), Work::Write(Write::Delete("one".to_owned())));
+    let later = now.checked_add(SignedDuration::from_secs(60)).expect("in range");
+    assert_eq!(application.next(later), Work::List, "somebody thought about it");
+    let replaced = Credential { subject: Some("somebody".to_owned()), ..there };
+    application.record(&Work::List, ServiceAnswer::Listed(vec![replaced]), later);
+    assert_eq!(application.next(later), Work::Stopped(Stop::Conflicts), "it is another's now");
+}
+
+#[test]
+fn a_lost_answer_counts_once_the_list_shows_what_was_done() {
+    let app = desired("app");
+    let mut application = Application::new(vec![app.clone()], none(), Pace::EveryFourSeconds);
+    let mut now = Timestamp::UNIX_EPOCH;
+    application.record(&Work::List, ServiceAnswer::Listed(Vec::new()), now);
+    let work = application.next(now);
+    application.record(&work, ServiceAnswer::NoAnswer { reason: "lost".to_owned() }, now);
+    while let Work::WaitUntil(at) = application.next(now) {
+        now = at;
+    }
+    application.record(&Work::List, ServiceAnswer::Listed(vec![Credential::from(&app)]), now);
+    assert_eq!(application.next(now), Work::Done);
+    assert_eq!(application.written().collect::<Vec<_>>(), [&Write::Create(app)]);
+}
+
+#[test]
+fn a_clock_that_is_set_back_makes_no_wait_longer() {
+    let mut application =
+        Application::new(vec![desired("app"), desired("web")], none(), Pace::EveryFourSeconds);
+    let now = Timestamp::UNIX_EPOCH.checked_add(SignedDuration::from_hours(9)).expect("in range");
+    application.record(&Work::List, ServiceAnswer::Listed(Vec::new()), now);
+    let work = application.next(now);
+    application.record(&work, ServiceAnswer::Done, now);
+    let before = now.checked_sub(SignedDuration::from_hours(1)).expect("in range");
+    let Work::WaitUntil(at) = application.next(before) else { panic!("it waits") };
+    assert_eq!(at.duration_since(before), Pace::EveryFourSeconds.between_writes());
 }

@@ -31,6 +31,10 @@ fn a_cluster_and_its_identities_are_set_side_by_side_and_made_to_agree() {
         server.create(&format!("/api/v1/namespaces/{NAMESPACE}/pods"), &pod(name, account));
     }
     let list = [&["list"][..], &SOURCE].concat();
+    let elsewhere =
+        ["apply", "--cluster", "--source", "kubernetes:test", "--issuer", "https://other.example"];
+    let told = stage.federate(&elsewhere).expect_code(2);
+    assert!(told.stderr.contains(&format!("the issuer of this cluster is `{ISSUER}`")), "{}", told.stderr);
     let told = stage.federate(&list).expect_code(1);
     for part in [
         &format!("issuer {ISSUER}")[..],
@@ -72,6 +76,9 @@ fn a_cluster_and_its_identities_are_set_side_by_side_and_made_to_agree() {
     assert!(told.stdout.contains("no service account for `gone`: whoever creates it"), "{}", told.stdout);
     stage.federate(&apply).expect_code(0);
     assert_eq!(stage.credentials(WORKLOAD).len(), 2, "removed only on demand");
+    let elsewhere = [&list[..], &["--namespace", "default"]].concat();
+    let told = stage.federate(&elsewhere).expect_code(0);
+    assert!(!told.stdout.contains("`gone`"), "its namespace was not looked at: {}", told.stdout);
     stage.federate(&[&apply[..], &["--remove-dangling", "--yes"]].concat()).expect_code(0);
     assert_eq!(stage.credentials(WORKLOAD).len(), 1);
 }

@@ -10,6 +10,7 @@ fn a_lost_answer_a_busy_service_and_another_writer_end_at_the_plan() {
         {"method": "POST", "path_contains": "federatedIdentityCredentials", "status": 429, "retry_after": 2},
         {"method": "POST", "path_contains": "federatedIdentityCredentials", "status": 503},
         {"method": "POST", "path_contains": "federatedIdentityCredentials", "after": true},
+        {"method": "GET", "path_contains": "/federatedIdentityCredentials", "status": 503},
         {"method": "GET", "path_contains": "/federatedIdentityCredentials"},
     ]);
     let others = json!([
@@ -64,10 +65,23 @@ fn an_audience_is_corrected_and_a_moved_issuer_is_trusted_before_the_old_one_is_
     assert_eq!(stage.credentials(WORKLOAD).len(), 3, "nothing may go yet");
 
     let moved = ["apply", "--client-id", WORKLOAD, "--moved-from", OLD, "--issuer", ISSUER];
-    let told = stage.federate(&moved).expect_code(0);
+    let told = stage.federate(&moved).expect_code(2);
+    assert!(
+        told.stderr.contains("refused from then on: `wrong`"),
+        "a correction is asked about: {}",
+        told.stderr
+    );
+    let told = stage.federate(&[&moved[..], &["--yes"]].concat()).expect_code(0);
     assert!(told.stdout.contains(&format!("audience {AUDIENCE} instead of api://other")), "{}", told.stdout);
     assert!(told.stdout.contains("done: 2 written"), "{}", told.stdout);
     stage.exchange(WORKLOAD, &["workload"]).expect_code(0);
+    let slash = format!("{OLD}/");
+    let typo = ["apply", "--client-id", WORKLOAD, "--moved-from", &slash, "--issuer", ISSUER];
+    let told = stage.federate(&typo).expect_code(1);
+    assert!(told.stdout.contains("nothing here trusts this issuer"), "{}", told.stdout);
+    let nowhere = ["remove", "--client-id", WORKLOAD, "--moved-from", ISSUER, "--moved-to", ISSUER, "--yes"];
+    let told = stage.federate(&nowhere).expect_code(2);
+    assert!(told.stderr.contains("the same before and after"), "{}", told.stderr);
     stage.federate(&retire).expect_code(0);
     let left = stage.credentials(WORKLOAD);
     assert!(left.len() == 2 && left.iter().all(|it| it["issuer"] == ISSUER), "{left:?}");
@@ -81,6 +95,9 @@ fn who_may_not_and_what_cannot_is_told_with_what_to_do() {
     assert!(told.stdout.contains("Application.ReadWrite.OwnedBy"), "{}", told.stdout);
     let told = stage.apply(&["--client-id", AGENT]).expect_code(2);
     assert!(told.stdout.contains(&format!("pass `--client-id {BLUEPRINT}`")), "{}", told.stdout);
+    let told =
+        stage.federate(&["consent", "--agent", BLUEPRINT, "--scope", "User.Read", "--yes"]).expect_code(2);
+    assert!(told.stderr.contains("is no agent identity"), "{}", told.stderr);
     let told = stage.apply(&["--client-id", "9c1f2e3d-0000-4000-8000-000000000000"]).expect_code(2);
     assert!(told.stdout.contains("no application, managed identity or blueprint"), "{}", told.stdout);
     let told = stage

@@ -138,7 +138,7 @@ fn an_agent_acts_on_behalf_of_a_user() {
     let told = stage.run(BLUEPRINT, &[&["exchange"], &behalf[..], &fixed].concat()).expect_code(1);
     assert!(told.stdout.contains("AADSTS65001"), "nobody has consented: {}", told.stdout);
     walk.signpost(OPERATOR, &["federate", "blueprint", "--client-id", BLUEPRINT]);
-    walk.signpost(OPERATOR, &["federate", "consent", "--agent", AGENT, "--scope", "User.Read"]);
+    walk.signpost(OPERATOR, &["federate", "consent", "--agent", AGENT, "--scope", "User.Read", "--yes"]);
     let told = walk.exchange(BLUEPRINT, &behalf);
     assert!(told.stdout.starts_with("accepted"), "{}", told.stdout);
 }

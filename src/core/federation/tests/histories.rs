@@ -189,6 +189,7 @@ fn run(
         let lost = ServiceAnswer::NoAnswer { reason: "it is lost".to_owned() };
         let answer = match (fault, &work) {
             (Fault::Busy(after), _) => ServiceAnswer::Busy {
+                message: "busy".to_owned(),
                 retry_after: after.map(|seconds| SignedDuration::from_secs(seconds.into())),
             },
             (Fault::Conflict, Work::Write(_)) => {

@@ -69,9 +69,11 @@ fn an_error_means_again_look_or_stop() {
         let body = json!({"error": {"code": code, "message": message, "innerError": {"request-id": "R"}}});
         ServiceError::of(status, Some(9), body.to_string().as_bytes())
     };
-    let busy = ServiceAnswer::Busy { retry_after: Some(SignedDuration::from_secs(9)) };
-    assert_eq!(error(429, "TooManyRequests", "").answer(), busy);
-    assert_eq!(error(503, "", "").answer(), busy);
+    for status in [429, 503] {
+        let message = format!("status {status}, Busy, until noon (request R)");
+        let busy = ServiceAnswer::Busy { retry_after: Some(SignedDuration::from_secs(9)), message };
+        assert_eq!(error(status, "Busy", "until noon").answer(), busy);
+    }
     for (status, code, message) in [
         (
             409,
