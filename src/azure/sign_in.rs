@@ -103,7 +103,7 @@ async fn from_azure_cli(scope: &str, tenant: Option<String>) -> Result<Token, Si
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let lines = || said.lines().map(str::trim).filter(|it| !it.is_empty());
-        let line = lines().find(|it| it.starts_with("ERROR")).or_else(|| lines().last());
+        let line = lines().find(|it| it.starts_with("ERROR")).or_else(|| lines().next_back());
         return Err(SignInError::AzureCli { said: brief(line.unwrap_or("nothing")).into_owned() });
     }
     access_token(&output.stdout, "accessToken")
