@@ -118,7 +118,7 @@ impl Azure {
         credentials(&list).map_err(|error| AzureError::Strange { reason: error.to_string() })
     }
 
-    /// One write, or the list again, as an answer to what was to be done.
+    /// Writes once; whatever comes back is an answer.
     pub async fn write(&self, holder: &Holder, write: &Write) -> ServiceAnswer {
         match self.call(service_of(holder), &holder.write(write)).await {
             Ok(_) => ServiceAnswer::Done,

@@ -307,3 +307,21 @@ fn a_clock_that_is_set_back_makes_no_wait_longer() {
     let Work::WaitUntil(at) = application.next(before) else { panic!("it waits") };
     assert_eq!(at.duration_since(before), Pace::EveryFourSeconds.between_writes());
 }
+
+#[test]
+fn a_list_that_lags_behind_undoes_no_write_at_graph_and_is_the_truth_at_azure() {
+    for (pace, again) in [(Pace::Sequential, "web"), (Pace::EveryFourSeconds, "app")] {
+        let mut application = Application::new(vec![desired("app"), desired("web")], none(), pace);
+        let mut now = Timestamp::UNIX_EPOCH.checked_add(SignedDuration::from_hours(9)).expect("in range");
+        application.record(&Work::List, ServiceAnswer::Listed(Vec::new()), now);
+        let first = application.next(now);
+        application.record(&first, ServiceAnswer::Done, now);
+        application.record(&first, ServiceAnswer::Conflict { message: "somebody writes".to_owned() }, now);
+        while let Work::WaitUntil(at) = application.next(now) {
+            now = at;
+        }
+        assert_eq!(application.next(now), Work::List);
+        application.record(&Work::List, ServiceAnswer::Listed(Vec::new()), now);
+        assert_eq!(application.next(now), Work::Write(Write::Create(desired(again))), "{pace:?}");
+    }
+}
